@@ -1,0 +1,253 @@
+"""A judge: one folder that says everything about itself in `judge.json`, verified before anything uses it.
+
+The folder (format 1): judge.json, head.safetensors, adapter.safetensors when the base was changed, tokenizer.json,
+golden.json, card.md, metrics.json. `judge.json` lists the sha256 of every other file; an extra, missing or changed
+file, a symlink or a sub-folder is refused. Saved beside, then renamed. `Judge` is small, frozen and picklable:
+it travels to executors, the weights do not. It knows neither torch nor what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from quality_judge.config import Strict, parse
+from quality_judge.errors import ConfigError, InputError, JudgeError
+from quality_judge.rubric import Rubric
+
+FORMAT_VERSION = 1
+JUDGE_FILE = "judge.json"
+ADAPTER_FILE = "adapter.safetensors"
+HEAD_FILE = "head.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+GOLDEN_FILE = "golden.json"
+CARD_FILE = "card.md"
+METRICS_FILE = "metrics.json"
+REQUIRED_FILES = (HEAD_FILE, TOKENIZER_FILE, GOLDEN_FILE, CARD_FILE, METRICS_FILE)
+ALLOWED_FILES = (*REQUIRED_FILES, ADAPTER_FILE)
+MAX_JUDGE_JSON_BYTES = 16_000_000
+MAX_FILE_BYTES = 64 << 30
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class BaseReference(Strict):
+    """Which pretrained model stands under the judge, and the hash its files must have."""
+
+    id: str = Field(min_length=1)
+    revision: str | None
+    architecture: Literal["encoder", "decoder"]
+    sha256: str = Sha256
+
+
+class Encoding(Strict):
+    """How text becomes ids: `prefix + [prompt + between] + completion + suffix`, cut to `max_tokens`.
+
+    head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
+    lengths rising. control_ids: ids that no text may produce.
+    """
+
+    prefix: tuple[int, ...]
+    between: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad: int = Field(ge=0)
+    control_ids: tuple[int, ...]
+    max_tokens: int = Field(ge=8)
+    cut: Literal["head", "head_tail"]
+    head_bytes: int = Field(ge=16)
+    tail_bytes: int = Field(ge=0)
+    buckets: tuple[tuple[int, int], ...] = Field(min_length=1)
+
+
+class Lora(Strict):
+    """The shape of the adapter; the effective weight is W + (alpha / rank) · B A."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+
+
+class Stack(Strict):
+    """How the parts add up: raw = bias + model · (head output) + surface · (surface output)."""
+
+    bias: float
+    model: float
+    surface: float
+
+
+class JudgeSpec(Strict):
+    """Everything in judge.json."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    kind: Literal["scalar", "verdict", "implicit"]
+    base: BaseReference
+    rubric: Rubric
+    encoding: Encoding
+    method: Literal["frozen", "lora", "full"]
+    pooling: Literal["mean", "last"]
+    lora: Lora | None
+    stack: Stack
+    categories: tuple[str, ...] = ()
+    calibration: dict[str, Any] | None
+    category_calibrations: dict[str, dict[str, Any]] = {}
+    thresholds: dict[str, float | None] = {}
+    certificate: dict[str, Any] | None = None
+    labels: dict[str, Any]
+    training: dict[str, Any] = {}
+    created_with: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def threshold(self) -> float | None:
+        """The judge's own cut on the probability: the certified one, else the best on its labels, else None."""
+        certified = self.thresholds.get("certified")
+        return certified if certified is not None else self.thresholds.get("best")
+
+
+SCORE_CHANGING = (
+    "format_version", "kind", "base", "rubric", "encoding", "method", "pooling", "lora", "stack",
+    "categories", "calibration", "category_calibrations",
+)  # fmt: skip
+SCORE_CHANGING_FILES = (ADAPTER_FILE, HEAD_FILE, TOKENIZER_FILE)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A verified judge folder. `fingerprint` is a hash of all that can change a score and stands on every scored row."""
+
+    folder: str
+    spec: JudgeSpec
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal characters."""
+        return fingerprint(self.spec)
+
+    def path(self, file: str) -> Path:
+        """Where the file of that name lies."""
+        return Path(self.folder) / file
+
+
+def fingerprint(spec: JudgeSpec) -> str:
+    """The first 16 hexadecimal characters of the sha256 over what can change a score."""
+    content = spec.model_dump(mode="json", include=set(SCORE_CHANGING))
+    content["files"] = {name: spec.files.get(name) for name in SCORE_CHANGING_FILES}
+    return hashlib.sha256(canonical_json(content)).hexdigest()[:16]
+
+
+def canonical_json(content: Any) -> bytes:
+    """The one spelling of `content` as JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | Path]) -> Judge:
+    """The judge saved at `folder` (which must not exist yet), its hashes filled in; `files` are bytes or paths to copy.
+
+    Written to a sibling folder and renamed, so that a reader sees a whole judge or none.
+    """
+    folder = Path(folder)
+    refuse_existing(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, content in files.items():
+            if isinstance(content, Path):
+                shutil.copyfile(content, scratch / name)
+            else:
+                (scratch / name).write_bytes(content)
+        spec = spec.model_copy(update={"files": {name: sha256_of(scratch / name) for name in sorted(files)}})
+        text = json.dumps(spec.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        (scratch / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")
+        for path in scratch.iterdir():
+            path.chmod(0o644)
+        scratch.chmod(0o755)
+        load_judge(scratch)
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return load_judge(folder)
+
+
+def refuse_existing(folder: str | Path) -> None:
+    """Raises InputError when something stands at `folder`: a judge is never overwritten."""
+    if Path(folder).exists():
+        raise InputError(f"{folder} exists; a judge is never overwritten: choose a new name, such as one with a version")
+
+
+def load_judge(folder: str | Path) -> Judge:
+    """The judge in `folder`, every file of it checked against judge.json. Raises JudgeError; loads no weights."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise JudgeError(f"{folder} is not a folder; give the folder that holds {JUDGE_FILE}")
+    spec = _read_spec(folder)
+    found = _regular_files(folder) - {JUDGE_FILE}
+    declared = set(spec.files)
+    faults = [
+        *(f"{name} is missing" for name in sorted(declared - found)),
+        *(f"{name} is not listed in {JUDGE_FILE}" for name in sorted(found - declared)),
+        *(f"{name} has no place in a judge" for name in sorted(declared - set(ALLOWED_FILES))),
+        *(f"{JUDGE_FILE} does not list {name}" for name in sorted(set(REQUIRED_FILES) - declared)),
+    ]
+    if not faults:
+        faults = [
+            f"{name} does not match its sha256 in {JUDGE_FILE}; the copy is damaged or was edited"
+            for name, expected in sorted(spec.files.items())
+            if sha256_of(folder / name) != expected
+        ]
+    if faults:
+        raise JudgeError(f"judge folder {folder} is refused: " + "; ".join(faults))
+    return Judge(str(folder.resolve()), spec)
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_spec(folder: Path) -> JudgeSpec:
+    path = folder / JUDGE_FILE
+    try:
+        if path.is_symlink() or path.stat().st_size > MAX_JUDGE_JSON_BYTES:
+            raise JudgeError(f"{path} is a link or larger than {MAX_JUDGE_JSON_BYTES} bytes; it is refused")
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        if not isinstance(data, dict):
+            raise JudgeError(f"{path} does not hold a JSON object")
+        return parse(JudgeSpec, data, where=str(path))
+    except ConfigError as error:
+        raise JudgeError(str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise JudgeError(f"{path} cannot be read: {type(error).__name__}; is {folder} a judge folder?") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _regular_files(folder: Path) -> set[str]:
+    names = set()
+    for entry in os.scandir(folder):
+        if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
+            raise JudgeError(f"judge folder {folder} is refused: {entry.name} is a link or a folder; only plain files belong")
+        if entry.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
+            raise JudgeError(f"judge folder {folder} is refused: {entry.name} is larger than {MAX_FILE_BYTES} bytes")
+        names.add(entry.name)
+    return names

