@@ -54,7 +54,7 @@ class Encoding(Strict):
     """How text becomes ids: `prefix + [prompt + between] + completion + suffix`, cut to `max_tokens`.
 
     head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
-    lengths rising. control_ids: ids that no text may produce.
+    lengths rising. control_ids: ids that no text may produce; control_tokens: how they are spelled.
     """
 
     prefix: tuple[int, ...]
@@ -62,6 +62,7 @@ class Encoding(Strict):
     suffix: tuple[int, ...]
     pad: int = Field(ge=0)
     control_ids: tuple[int, ...]
+    control_tokens: tuple[str, ...]
     max_tokens: int = Field(ge=8)
     cut: Literal["head", "head_tail"]
     head_bytes: int = Field(ge=16)

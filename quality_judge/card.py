@@ -1,0 +1,345 @@
+"""The model card of a judge (card.md) and its numbers (metrics.json): how both are written, how metrics.json is read.
+
+The card states what a judge is for, how well it does beside its baselines, and what it does not promise.
+It computes no metric and sees no row: what it prints are names, counts and scores it was handed.
+
+    metrics["test"] = {"n": int, "roc_auc": float | None, "roc_auc_ci": [low, high] | None, ...}
+    metrics["baselines"] = {name: the same keys}
+    metrics["certificate"] = {"certified": bool, "metric", "target", "confidence", "n", "threshold",
+                              "observed", "lower_bound", "labels_missing", "reason"}
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quality_judge.errors import InputError
+
+METRICS = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "cohen_kappa": "Cohen's kappa",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "pair_accuracy": "pair accuracy",
+    "kendall_tau": "Kendall's tau",
+}
+LOWER_IS_BETTER = ("ece", "brier", "log_loss")
+MISSING = "–"
+LIMITS = (
+    "The judge repeats the taste of the people who labelled; where they were wrong or one-sided, so is it.",
+    "The numbers hold for rows like the test rows. Another source, language or length needs its own labels.",
+    "A probability is calibrated on average, not for every kind of row; look at the report's slices before a big run.",
+    "Rows written to please a judge can fool it. A score is no safety barrier by itself.",
+)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Mapping[str, Any]) -> str:
+    """card.md: YAML front matter as the Hugging Face hub reads it, then Markdown.
+
+    judge: what judge.json says. metrics: metrics.json. labels: counts, flat or one mapping for each split.
+    A part that is missing is said to be missing.
+    """
+    head = yaml.safe_dump(_front_matter(judge, metrics), sort_keys=False, allow_unicode=True)
+    sections = [
+        f"# {_plain(judge.get('name') or 'A quality judge')}",
+        _opening(judge),
+        "## What it judges\n\n" + _rubric(judge),
+        "## Labels\n\n" + _labels(labels or metrics.get("labels") or {}),
+        "## How well it judges\n\n" + _quality(metrics),
+        "## Calibration\n\n" + _calibration(judge, metrics),
+        "## What is promised\n\n" + promise_in_words(metrics),
+        *_shortcuts(metrics),
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+        "## How to make it again\n\n" + _reproduce(judge, metrics),
+    ]
+    return f"---\n{head}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def write_card(path: str | Path, text: str) -> None:
+    """Writes the card: beside, then renamed."""
+    write_beside(path, text)
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
+    """Writes metrics.json: beside, then renamed. Raises InputError that names the first number that is not finite."""
+    wrong = _not_finite(metrics)
+    if wrong is not None:
+        raise InputError(f"metrics: {wrong} is not a finite number; write null where a metric does not apply")
+    write_beside(path, json.dumps(metrics, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_beside(path: str | Path, text: str) -> None:
+    """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def finite(value: object) -> float | None:
+    """`value` as a float, or None where it is no finite number (booleans are none)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def interval(scores: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval of the metric `name` (low, high), or None."""
+    pair = scores.get(f"{name}_ci")
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        return None
+    low, high = finite(pair[0]), finite(pair[1])
+    return None if low is None or high is None else (low, high)
+
+
+def contenders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores of the judge, under "judge", and of each baseline that has any; in the order of metrics.json."""
+    found = {"judge": metrics.get("test"), **(metrics.get("baselines") or {})}
+    return {name: scores for name, scores in found.items() if scores}
+
+
+def metric_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics that anyone has a number for: those of METRICS first, then any other by name."""
+    given = {key for scores in contenders(metrics).values() for key in scores if finite(scores[key]) is not None}
+    given -= {"n"}
+    return [name for name in METRICS if name in given] + sorted(given - set(METRICS))
+
+
+def best_baseline(metrics: Mapping[str, Any], name: str = "roc_auc") -> tuple[str, float] | None:
+    """The baseline that is best by the metric `name`, and its value; None where no baseline has one."""
+    rivals = {who: finite(scores.get(name)) for who, scores in contenders(metrics).items() if who != "judge"}
+    known = [(value, who) for who, value in rivals.items() if value is not None]
+    if not known:
+        return None
+    value, who = min(known) if name in LOWER_IS_BETTER else max(known)
+    return who, value
+
+
+def promise_in_words(metrics: Mapping[str, Any]) -> str:
+    """The certificate as English sentences: the promise, its refusal with what is missing, or that nobody asked."""
+    certificate = metrics.get("certificate")
+    if not certificate:
+        return "Nothing is promised: no certificate was asked for."
+    metric = _plain(certificate.get("metric") or "precision")
+    target, confidence = _percent(certificate.get("target")), _percent(certificate.get("confidence"))
+    n = _count(certificate.get("n"))
+    if certificate.get("certified"):
+        text = (
+            f"Rows scored at or above {_number(certificate.get('threshold'))} have a {metric} of at least {target}, "
+            f"with confidence {confidence}, shown on {n} held-out labels."
+        )
+        seen = [("observed", certificate.get("observed")), ("proven lower bound", certificate.get("lower_bound"))]
+        extra = ", ".join(f"{what} {_percent(value)}" for what, value in seen if finite(value) is not None)
+        return f"{text} ({extra}.)" if extra else text
+    text = (
+        f"**Refused.** No threshold shows a {metric} of {target} with confidence {confidence} on {n} held-out labels."
+    )
+    if finite(certificate.get("labels_missing")) is not None:
+        text += f" About {_count(certificate['labels_missing'])} more labels are needed."
+    return f"{text} {_plain(certificate['reason'])}" if certificate.get("reason") else text
+
+
+def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    base = _base(judge)
+    test = metrics.get("test") or {}
+    results = [
+        {"type": name, "name": METRICS.get(name, name), "value": round(value, 6)}
+        for name in metric_names({"test": test})
+        if (value := finite(test.get(name))) is not None
+    ]
+    head: dict[str, Any] = {"library_name": "quality-judge", "pipeline_tag": "text-classification"}
+    head |= {key: judge[key] for key in ("license", "language") if judge.get(key)}
+    if base is not None and HUB_ID.fullmatch(base):
+        head["base_model"] = base
+    kind = judge.get("kind")
+    head["tags"] = ["quality-judge", "data-quality", "data-filtering", *([f"kind:{kind}"] if kind else [])]
+    if results:
+        task = {"type": "text-classification", "name": "quality judgement"}
+        dataset = {"name": "held-out expert labels", "type": "expert-labels", "split": "test"}
+        head["model-index"] = [
+            {
+                "name": str(judge.get("name") or "quality-judge"),
+                "results": [{"task": task, "dataset": dataset, "metrics": results}],
+            }
+        ]
+    return head
+
+
+def _opening(judge: Mapping[str, Any]) -> str:
+    facts = [("Kind", judge.get("kind")), ("Base", _base(judge)), ("Fingerprint", judge.get("fingerprint"))]
+    lines = [f"- {what}: `{_plain(value)}`" for what, value in facts if value]
+    return "A judge that gives every row the probability that an expert would call it good.\n\n" + "\n".join(lines)
+
+
+def _base(judge: Mapping[str, Any]) -> str | None:
+    base = judge.get("base")
+    if isinstance(base, Mapping):
+        base = base.get("id") or base.get("name")
+    # A folder on somebody's machine tells a reader nothing; its last name does.
+    return None if not base else Path(str(base)).name if str(base).startswith(("/", ".", "~")) else str(base)
+
+
+def _rubric(judge: Mapping[str, Any]) -> str:
+    rubric = judge.get("rubric")
+    if not rubric:
+        return "No rubric is stated; the labels alone say what is good."
+    lines = [f"**{_plain(rubric.get('name', 'rubric'))}**", "", f"> {_plain(rubric.get('criteria', ''))}"]
+    if rubric.get("good") and rubric.get("bad"):
+        lines += ["", f"Verdicts: `{_plain(rubric['good'])}` or `{_plain(rubric['bad'])}`."]
+    rows = [[item.get("code"), item.get("name"), item.get("description")] for item in rubric.get("categories") or ()]
+    return "\n".join(lines) + ("\n\n" + _table(["code", "category", "what falls under it"], rows) if rows else "")
+
+
+def _labels(labels: Mapping[str, Any]) -> str:
+    splits = {name: counts for name, counts in labels.items() if isinstance(counts, Mapping) and counts}
+    flat = {name: value for name, value in labels.items() if finite(value) is not None}
+    keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
+    parts = []
+    if flat:
+        parts.append(_table(["labels", "count"], [[name, _count(value)] for name, value in flat.items()]))
+    if splits:
+        rows = [[name, *(_count(counts.get(key)) for key in keys)] for name, counts in splits.items()]
+        parts.append(_table(["split", *keys], rows))
+    return "\n\n".join(parts) or "No label counts were handed over."
+
+
+def _quality(metrics: Mapping[str, Any]) -> str:
+    scored = contenders(metrics)
+    names = metric_names(metrics)
+    if "judge" not in scored or not names:
+        return "The judge was not tested on held-out labels: nothing is known of its quality."
+    header = ["metric", *(name.replace("_", " ") for name in scored)]
+    rows = [[METRICS.get(name, name), *(_with_interval(scores, name) for scores in scored.values())] for name in names]
+    n = _count(scored["judge"].get("n"))
+    parts = [f"On {n} held-out labels; in brackets the bootstrap interval.", _table(header, rows), _comparison(metrics)]
+    categories = scored["judge"].get("per_category") or {}
+    if categories:
+        kinds = metric_names({"baselines": categories})
+        cells = [[who, *(_with_interval(scores, name) for name in kinds)] for who, scores in categories.items()]
+        parts.append(_table(["category", *(METRICS.get(name, name) for name in kinds)], cells))
+    return "\n\n".join(parts)
+
+
+def _comparison(metrics: Mapping[str, Any]) -> str:
+    best = best_baseline(metrics)
+    own = finite((metrics.get("test") or {}).get("roc_auc"))
+    if best is None or own is None:
+        return "There is no baseline to compare it with."
+    verdict = "ahead of" if own > best[1] else "**not ahead of**"
+    return (
+        f"By ROC AUC the judge ({own:.3f}) is {verdict} its best baseline, {best[0].replace('_', ' ')} ({best[1]:.3f})."
+    )
+
+
+def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    method = judge.get("calibration")
+    method = method.get("method") if isinstance(method, Mapping) else method
+    test = metrics.get("test") or {}
+    text = f"Method: {_plain(method or 'not stated')}. Expected calibration error: {_with_interval(test, 'ece')}."
+    bins = (metrics.get("curves") or {}).get("reliability") or []
+    rows = [
+        [
+            f"{_number(each.get('low'), 2)} to {_number(each.get('high'), 2)}",
+            _count(each.get("n")),
+            _number(each.get("mean_probability")),
+            _with_interval({"good": each.get("fraction_good"), "good_ci": each.get("ci")}, "good"),
+        ]
+        for each in bins
+        if each.get("n")
+    ]
+    if not rows:
+        return f"{text} No reliability curve was recorded."
+    return f"{text}\n\n" + _table(["probability", "labels", "mean probability", "truly good"], rows)
+
+
+def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
+    shortcuts = metrics.get("shortcuts")
+    if not shortcuts:
+        return []
+    named = {name: value if isinstance(value, Mapping) else {"roc_auc": value} for name, value in shortcuts.items()}
+    kinds = metric_names({"baselines": named})
+    rows = [[name, *(_with_interval(scores, kind) for kind in kinds)] for name, scores in named.items()]
+    table = _table(["from this alone", *(METRICS.get(kind, kind) for kind in kinds)], rows)
+    return [
+        "## Shortcuts\n\nHow far something that is not quality would get; near the judge, the judge may lean on it.\n\n"
+        + table
+    ]
+
+
+def _reproduce(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    command = judge.get("command") or (
+        "python training/train_judge.py --config CONFIG.yaml --labels LABELS.jsonl --output JUDGE\n"
+        "python training/evaluate_judge.py --judge JUDGE --labels TEST.jsonl --output metrics.json"
+    )
+    parts = ["```bash\n" + str(command).replace("```", "") + "\n```"]
+    versions = judge.get("versions") or {}
+    if versions:
+        parts.append("Made with " + ", ".join(f"{_plain(name)} {_plain(versions[name])}" for name in versions) + ".")
+    spent = {name: value for name, value in (metrics.get("seconds") or {}).items() if finite(value) is not None}
+    if spent:
+        parts.append(_table(["step", "seconds"], [[name, _number(value, 1)] for name, value in spent.items()]))
+    return "\n\n".join(parts)
+
+
+def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(_plain(MISSING if cell is None else cell) for cell in line) + " |" for line in lines
+    )
+
+
+def _plain(value: Any) -> str:
+    """`value` on one line, with nothing in it that Markdown or HTML would act on."""
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    return re.sub(r"([|`\\\[\]])", r"\\\1", text)
+
+
+def _with_interval(scores: Mapping[str, Any], name: str) -> str:
+    value, bounds = finite(scores.get(name)), interval(scores, name)
+    if value is None:
+        return MISSING
+    return f"{value:.3f}" if bounds is None else f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+
+def _number(value: object, places: int = 3) -> str:
+    known = finite(value)
+    return MISSING if known is None else f"{known:.{places}f}"
+
+
+def _percent(value: object) -> str:
+    known = finite(value)
+    return MISSING if known is None else f"{100 * known:.4g}%"
+
+
+def _count(value: object) -> str:
+    known = finite(value)
+    return (
+        _plain(MISSING if value is None else value)
+        if known is None
+        else f"{known:,.0f}"
+        if known.is_integer()
+        else f"{known:.4g}"
+    )
+
+
+def _not_finite(value: Any, where: str = "metrics") -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return where
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((found for key, each in inner if (found := _not_finite(each, f"{where}.{key}"))), None)

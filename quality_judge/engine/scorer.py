@@ -1,0 +1,173 @@
+"""A judge made ready on this machine: columns of text in, `Scores` out, in the order they came.
+
+The path of a row: `read_texts` → `Encoder.encode` → `plan_batches` → the model → stack → calibration. Whatever the
+layout, batch, thread or worker count, a row's score is the same bits: batches have fixed shapes, and each is computed
+by one thread. It knows nothing of Spark, labels or policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from quality_judge.engine.batching import Batch, padded, plan_batches
+from quality_judge.engine.encode import Encoder, Ragged
+from quality_judge.engine.golden import refuse_drift
+from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.stacking import SurfaceModel, stacked
+from quality_judge.engine.texts import Texts, read_texts, spells
+from quality_judge.engine.weights import load_model, precision_here, read_tensors
+from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, Judge
+from quality_judge.scores import (
+    CODES, CONTROL_TEXT, FLAGS, HIDDEN_CHARS, INVALID_UTF8, NEAR_THRESHOLD, NON_FINITE, OK, OOM_ROW, TRUNCATED, Scores,
+)  # fmt: skip
+from quality_judge.stats.calibration import Calibration
+
+Column = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
+
+
+class ForwardPool:
+    """Runs batches of ids through a model, several at once: outputs, float32 (n, outputs), in row order.
+
+    On the CPU each batch is computed by one thread, which keeps its bits independent of the thread count.
+    """
+
+    def __init__(self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.model = model.eval().to(device)
+        self.model.body.to(dtype)
+        self.threads = threads if device == "cpu" else 1
+
+    def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
+        """Outputs of every row; with `pooled` the pooled states instead. Rows that exhaust memory alone are NaN."""
+        offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
+        width = self.model.head.in_features if pooled else self.model.head.out_features
+        outputs = np.full((len(tokens.lengths), width), np.nan, np.float32)
+
+        def compute(batch: Batch) -> None:
+            ids, lengths = padded(tokens, offsets, batch, pad)
+            outputs[batch.rows] = self._forward(ids, lengths, pooled)[: len(batch.rows)]
+
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(compute, batches))
+        return outputs
+
+    @torch.inference_mode()
+    def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> np.ndarray:
+        """Outputs of one batch. Out of memory: each row again alone in the same shape; what still fails is NaN."""
+        call = self.model.pooled if pooled else self.model
+        try:
+            at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
+            return call(*at).float().cpu().numpy()
+        except torch.OutOfMemoryError:
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
+            if len(ids) == 1:
+                width = self.model.head.in_features if pooled else self.model.head.out_features
+                return np.full((1, width), np.nan, np.float32)
+            halves = [slice(0, len(ids) // 2), slice(len(ids) // 2, None)]
+            return np.concatenate([self._forward(ids[half], lengths[half], pooled) for half in halves])
+
+
+class Scorer:
+    """Scores with one judge on one device. Made by `load_scorer`; keep it, loading costs seconds."""
+
+    def __init__(self, judge: Judge, pool: ForwardPool, surface: SurfaceModel | None) -> None:
+        spec = judge.spec
+        self.judge = judge
+        self._pool = pool
+        self._surface = surface
+        self._encoder = Encoder(judge.path(TOKENIZER_FILE).read_text(encoding="utf-8"), spec.encoding)
+        self._calibration = Calibration.from_dict(spec.calibration) if spec.calibration else None
+        self._category_calibrations = {
+            name: Calibration.from_dict(content) for name, content in spec.category_calibrations.items()
+        }
+
+    @property
+    def precision(self) -> str:
+        """`bfloat16` or `float32`: what the model computes in here."""
+        return str(self._pool.dtype).removeprefix("torch.")
+
+    def score(self, completions: Column, prompts: Column | None = None) -> Scores:
+        """`Scores` of each row. completions, prompts: strings, bytes or None; a null prompt is no prompt."""
+        completion, prompt = self._read(completions), self._read(prompts) if prompts is not None else None
+        code = completion.code.copy()
+        rows = np.flatnonzero(code == CODES.index(OK))
+        raw = np.full(len(code), np.nan)
+        outputs = np.full((len(code), len(self.judge.spec.categories)), np.nan)
+        cut = np.zeros((2, len(code)), bool)
+        if len(rows):
+            raw[rows], outputs[rows], cut[:, rows] = self._raw(
+                completion.strings.take(pa.array(rows)), prompt.strings.take(pa.array(rows)) if prompt else None
+            )
+        code[rows[np.isnan(raw[rows])]] = CODES.index(OOM_ROW)
+        code[rows[np.isinf(raw[rows])]] = CODES.index(NON_FINITE)
+        raw[code != CODES.index(OK)] = np.nan
+        probability = self._calibration.apply(raw) if self._calibration else np.full(len(raw), np.nan)
+        flags = self._flags([text for text in (completion, prompt) if text], cut, probability)
+        return Scores(raw, probability, code, flags, self._categories(outputs, code), self.judge.spec.categories)
+
+    def _read(self, column: Column) -> Texts:
+        encoding = self.judge.spec.encoding
+        return read_texts(column, head_bytes=encoding.head_bytes, tail_bytes=encoding.tail_bytes)
+
+    def _raw(self, completions: pa.Array, prompts: pa.Array | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Raw scores (n,), category outputs (n, K), and whether each row was cut or held control ids (2, n).
+
+        Equal texts are computed once.
+        """
+        back = None
+        if prompts is None:
+            coded = completions.dictionary_encode()
+            completions, back = coded.dictionary, coded.indices.to_numpy()
+        texts = completions.to_pylist()
+        encoded = self._encoder.encode(texts, prompts.to_pylist() if prompts is not None else None)
+        encoding = self.judge.spec.encoding
+        outputs = self._pool.run(encoded.tokens, encoding.buckets, encoding.pad).astype(np.float64)
+        surface = self._surface.raw(texts) if self._surface else None
+        raw = stacked(self.judge.spec.stack, outputs[:, 0], surface)
+        cut = np.stack([encoded.truncated, encoded.control])
+        return (raw, outputs[:, 1:], cut) if back is None else (raw[back], outputs[back, 1:], cut[:, back])
+
+    def _flags(self, texts: Sequence[Texts], cut: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        flags = np.zeros((len(probability), len(FLAGS)), bool)
+        flags[:, FLAGS.index(TRUNCATED)] = cut[0]
+        flags[:, FLAGS.index(CONTROL_TEXT)] = cut[1]
+        for text in texts:
+            flags[:, FLAGS.index(TRUNCATED)] |= text.truncated
+            flags[:, FLAGS.index(INVALID_UTF8)] |= text.invalid_utf8
+            flags[:, FLAGS.index(HIDDEN_CHARS)] |= text.hidden
+            flags[:, FLAGS.index(CONTROL_TEXT)] |= spells(text.strings, self.judge.spec.encoding.control_tokens)
+        threshold, band = self.judge.spec.threshold, self.judge.spec.thresholds.get("band")
+        if threshold is not None and band is not None:
+            flags[:, FLAGS.index(NEAR_THRESHOLD)] = np.abs(np.nan_to_num(probability, nan=2.0) - threshold) <= band
+        return flags
+
+    def _categories(self, outputs: np.ndarray, code: np.ndarray) -> np.ndarray:
+        applies = np.zeros(outputs.shape, bool)
+        for index, name in enumerate(self.judge.spec.categories):
+            calibration = self._category_calibrations.get(name)
+            probability = calibration.apply(outputs[:, index]) if calibration else np.full(len(code), np.nan)
+            applies[:, index] = np.nan_to_num(probability, nan=0.0) >= 0.5
+        return applies
+
+
+def load_scorer(judge: Judge, *, device: str | None = None, threads: int | None = None) -> Scorer:
+    """The judge's scorer on `device` (a GPU when there is one, else the CPU), its golden rows scored as they should.
+
+    threads: how many batches at once on the CPU; torch's own number when None.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    spec = judge.spec
+    pool = ForwardPool(
+        load_model(judge), device=device, dtype=precision_here(device), threads=threads or torch.get_num_threads()
+    )
+    tensors = read_tensors(judge.path(HEAD_FILE))
+    scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)
+    refuse_drift(scorer, judge)
+    return scorer

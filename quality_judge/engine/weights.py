@@ -1,0 +1,178 @@
+"""From a judge folder to a model on a device: the base's weights, the adapter merged into them, the head on top.
+
+Only safetensors are read, every expected tensor must be there, and every number must be finite. Nothing is ever
+initialised at random and left so. It knows nothing of scoring or training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from quality_judge.bases import Base, find_base
+from quality_judge.engine.kinds import ScalarModel
+from quality_judge.errors import BaseModelError, JudgeError
+from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, Judge, Lora
+
+LORA_A = "lora_a."
+LORA_B = "lora_b."
+FULL = "full."
+HEAD_WEIGHT = "head.weight"
+HEAD_BIAS = "head.bias"
+UNUSED_TENSORS = ("pooler.",)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it transformers shows neither progress bars nor load reports; afterwards as before."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(base: Base) -> Any:
+    """The base's fast tokenizer. Raises BaseModelError when there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise BaseModelError(f"the tokenizer of {base.id} cannot be loaded from {base.folder}: {error}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise BaseModelError(f"{base.id} has no fast tokenizer (tokenizer.json); convert it with transformers first")
+    return tokenizer
+
+
+def load_body(base: Base) -> nn.Module:
+    """The base without any head, float32 on the CPU. Raises BaseModelError when a tensor is missing or too many."""
+    from transformers import AutoModel
+
+    try:
+        with quiet():
+            body, info = AutoModel.from_pretrained(
+                str(base.folder), dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False,
+                use_safetensors=True, local_files_only=True, output_loading_info=True,
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {error}") from error
+    faults = {
+        key: sorted(name for name in info[key] if not str(name).startswith(UNUSED_TENSORS))
+        for key in ("missing_keys", "mismatched_keys")
+    }
+    if any(faults.values()):
+        raise BaseModelError(f"the weights of {base.id} do not fit its configuration: {faults}")
+    if hasattr(body, "pooler"):
+        body.pooler = None
+    return body
+
+
+def hidden_size(base: Base) -> int:
+    """The width of the base's hidden states."""
+    config = base.config.get("text_config", base.config)
+    return int(config.get("hidden_size") or config.get("d_model") or config["dim"])
+
+
+def load_model(judge: Judge) -> ScalarModel:
+    """The judge's model, adapter merged, float32 on the CPU, in eval mode. Raises JudgeError on any misfit."""
+    spec = judge.spec
+    base = find_base(spec.base.id, spec.base.revision)
+    if base.sha256() != spec.base.sha256:
+        raise JudgeError(
+            f"{spec.base.id} found in {base.folder} is not the base this judge was trained on (its sha256 differs); "
+            "install the same revision"
+        )
+    model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
+    if spec.method != "frozen":
+        apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora)
+    head = read_tensors(judge.path(HEAD_FILE))
+    fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises JudgeError when it is damaged or holds a number that is not finite."""
+    try:
+        tensors = load_file(str(path))
+    except Exception as error:
+        raise JudgeError(f"{path.name} cannot be read as safetensors: {type(error).__name__}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise JudgeError(f"{path.name} holds numbers that are not finite, in {name!r}")
+    return tensors
+
+
+@torch.no_grad()
+def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | None) -> None:
+    """Merges the adapter into `body`: W + (alpha / rank) · B A for each LoRA pair, or the full tensor itself."""
+    parameters = dict(body.named_parameters())
+    used = set()
+    for name in tensors:
+        if name.startswith(FULL):
+            fill_parameter(parameters, name.removeprefix(FULL), tensors[name])
+            used.add(name)
+        elif name.startswith(LORA_A):
+            module = name.removeprefix(LORA_A)
+            if lora is None or LORA_B + module not in tensors:
+                raise JudgeError(f"the adapter is incomplete: {LORA_B + module!r} or its rank is missing")
+            a, b = tensors[name], tensors[LORA_B + module]
+            weight = parameters.get(f"{module}.weight")
+            if weight is None or a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
+                raise JudgeError(f"the adapter does not fit the base at {module!r}")
+            weight += (lora.alpha / lora.rank) * (b @ a)
+            used |= {name, LORA_B + module}
+    if used != set(tensors) or not used:
+        raise JudgeError(f"the adapter holds tensors that fit nothing: {sorted(set(tensors) - used)[:5] or 'it is empty'}")
+
+
+def fill_parameter(parameters: Mapping[str, Tensor], name: str, value: Tensor) -> None:
+    """Copies `value` into the parameter of that name. Raises JudgeError when there is none of that shape."""
+    if name not in parameters or parameters[name].shape != value.shape:
+        raise JudgeError(f"the adapter does not fit the base at {name!r}")
+    parameters[name].copy_(value)
+
+
+@torch.no_grad()
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copies `tensors` into all parameters of `module`."""
+    parameters = dict(module.named_parameters())
+    for name in parameters:
+        fill_parameter(parameters, name, tensors[name])
+
+
+def precision_here(device: str) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def json_of(path: Path) -> Any:
+    """The content of a small JSON file of a judge. Raises JudgeError when it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise JudgeError(f"{path.name} cannot be read: {type(error).__name__}") from error

@@ -1,0 +1,191 @@
+"""Runs a suite on a pandas or Spark table and reports verdicts and numbers, never values of rows.
+
+Results are asked for as BOOLEAN_ONLY: every other format of Great Expectations puts values of failing rows in
+them. What was evaluated is counted against what was declared, since an expectation can go missing silently.
+On Spark the table is read once for each few expectations: give it a written one, not one with a judge in its plan.
+It knows nothing of judges or of where the table came from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from quality_judge.errors import CorpusError, InputError
+from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, registered
+
+POSITION = "quality_judge_position"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectationResult:
+    """One expectation's outcome.
+
+    observed: the number it looked at; None for a built-in expectation.   allowed: its arguments, column apart.
+    error: why there is no verdict. Of an exception only the type is named: its message may quote a row.
+    """
+
+    expectation: str
+    column: str | None
+    success: bool
+    observed: float | None
+    allowed: Mapping[str, Any]
+    severity: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """A suite's outcome. `message` says in words why `success` is False, and is None when it is True."""
+
+    suite: str
+    success: bool
+    evaluated: int
+    declared: int
+    results: tuple[ExpectationResult, ...]
+    rows: int
+    seconds: float
+    message: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values that JSON can hold."""
+        return {**asdict(self), "results": [asdict(result) for result in self.results]}
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the report as JSON beside `path` and renames it into place; returns `path`."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False, default=str) + "\n", "utf-8")
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise InputError(f"the report cannot be written to {path}: {error.strerror}; name a new file") from error
+        return path
+
+
+def validate(frame: Any, suite: SuiteSpec) -> ValidationReport:
+    """The outcome of `suite` on `frame`, a pandas or a Spark DataFrame (driver).
+
+    It succeeds when every declared expectation was evaluated, none raised, every critical one holds and the
+    table has `min_rows` rows. Raises CorpusError for anything that is not such a DataFrame.
+    """
+    started = time.perf_counter()
+    engine = _engine(frame)
+    rows = len(frame) if engine == "pandas" else frame.count()
+    found = _evaluate(frame, engine, suite)
+    columns = {str(column) for column in frame.columns}
+    results = tuple(_result(spec, found.get(position), columns) for position, spec in enumerate(suite.expectations))
+    message = _message(suite, results, evaluated=len(found), rows=rows)
+    return ValidationReport(
+        suite=suite.name,
+        success=message is None,
+        evaluated=len(found),
+        declared=len(suite.expectations),
+        results=results,
+        rows=rows,
+        seconds=round(time.perf_counter() - started, 3),
+        message=message,
+    )
+
+
+def _evaluate(frame: Any, engine: str, suite: SuiteSpec) -> dict[int, Any]:
+    """Great Expectations' own result for each expectation it evaluated, by its position in the suite."""
+    registered()
+    import great_expectations as gx
+
+    configurations = [
+        {"type": spec.type, "kwargs": dict(spec.kwargs), "meta": {POSITION: position}}
+        for position, spec in enumerate(suite.expectations)
+    ]
+    with _quiet():
+        context = gx.get_context(mode="ephemeral")
+        context.enable_analytics(enable=False)
+        context.variables.progress_bars = {"globally": False}
+        sources = context.data_sources
+        # persist=True would cache the table and never let it go.
+        source = sources.add_pandas("table") if engine == "pandas" else sources.add_spark("table", persist=False)
+        batches = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
+        batch = batches.get_batch(batch_parameters={"dataframe": frame})
+        expectations = gx.ExpectationSuite(name=suite.name, expectations=configurations)
+        outcome = batch.validate(expectations, result_format="BOOLEAN_ONLY")
+    return {result.expectation_config.meta[POSITION]: result for result in outcome.results}
+
+
+def _result(spec: ExpectationSpec, found: Any, columns: set[str]) -> ExpectationResult:
+    from quality_judge.expectations.bounded import OBSERVED
+
+    column = spec.kwargs.get("column")
+    error = "was not evaluated" if found is None else _raised(found.exception_info)
+    if error is not None and column is not None and column not in columns:
+        error = "looks for a column that the table does not have"
+    return ExpectationResult(
+        expectation=spec.type,
+        column=column,
+        success=error is None and found.success is True,
+        observed=None if found is None else found.meta.get(OBSERVED),
+        allowed={name: value for name, value in spec.kwargs.items() if name != "column"},
+        severity=spec.severity,
+        error=error,
+    )
+
+
+def _message(suite: SuiteSpec, results: tuple[ExpectationResult, ...], *, evaluated: int, rows: int) -> str | None:
+    faults = []
+    if evaluated != len(results):
+        faults.append(f"{evaluated} of {len(results)} declared expectations were evaluated")
+    if rows < suite.min_rows:
+        faults.append(f"the table has {rows} rows and the suite wants at least {suite.min_rows}")
+    for result in results:
+        if not result.success and (result.severity == "critical" or result.error):
+            faults.append(f"{result.expectation}({result.column or ''}) {result.error or 'does not hold'}")
+    return "; ".join(faults) or None
+
+
+def _raised(exception_info: Mapping[str, Any]) -> str | None:
+    """`raised X`, X the type of the first exception in Great Expectations' record of one, or None."""
+    # One record, or one for each metric under the metric's name.
+    records = [exception_info] if "raised_exception" in exception_info else list(exception_info.values())
+    for record in records:
+        if record.get("raised_exception"):
+            return f"raised {_first_type(record.get('exception_traceback') or '')}"
+    return None
+
+
+def _first_type(trace: str) -> str:
+    # Frames are indented. The first line after them that is not opens with the type, before any message:
+    # what a row's own text could look like comes later and is not read.
+    lines = trace.splitlines()
+    for line in lines[1:]:
+        if not line.startswith(" "):
+            match = re.match(r"[A-Za-z_][A-Za-z0-9_.]*", line)
+            return match.group().rpartition(".")[2] if match else "Exception"
+    return "Exception"
+
+
+def _engine(frame: Any) -> str:
+    package = type(frame).__module__
+    if type(frame).__name__ == "DataFrame" and (package.startswith("pandas.") or package.startswith("pyspark.sql.")):
+        return package.partition(".")[0]
+    raise CorpusError(f"got a {package}.{type(frame).__name__}; give a pandas or a Spark DataFrame")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Great Expectations from logging exceptions, which quote row text; what it logged is in the report."""
+    logger = logging.getLogger("great_expectations")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

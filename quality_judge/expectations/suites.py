@@ -1,0 +1,99 @@
+"""Suites of expectations as small YAML files, checked whole before a table is looked at.
+
+    name: scored
+    min_rows: 1
+    expectations:
+      - {type: expect_column_values_to_not_be_null, kwargs: {column: quality_code}, severity: critical, note: why}
+
+Great Expectations drops a type it does not know without a word, so every type and argument is tried here.
+It knows nothing of tables.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from quality_judge.config import Strict, parse, read_yaml
+from quality_judge.errors import ConfigError, MissingExtra, gathered, unknown
+
+OURS = ("mean_score", "pass_rate", "score_code_agreement", "single_value", "usable_scores")
+# What the runner sets: a suite that chose its own result format could put row text into a report.
+RESERVED = ("batch_id", "catch_exceptions", "id", "meta", "rendered_content", "result_format", "severity", "windows")
+
+
+class ExpectationSpec(Strict):
+    """One expectation. A `warning` that does not hold is reported and does not fail the suite."""
+
+    type: str = Field(min_length=1)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    severity: Literal["critical", "warning"] = "critical"
+    note: str | None = None
+
+
+class SuiteSpec(Strict):
+    """A suite: at least one expectation, on a table of at least `min_rows` rows."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    min_rows: int = Field(1, ge=0)
+    expectations: tuple[ExpectationSpec, ...] = Field(min_length=1)
+
+
+def load_suite(path: str | Path) -> SuiteSpec:
+    """The suite in the YAML file `path`. Raises one ConfigError that names every unknown type and wrong argument."""
+    suite = parse(SuiteSpec, read_yaml(path), where=str(path))
+    types = registered()
+    faults = [
+        f"expectations.{position} ({spec.type}): {fault}"
+        for position, spec in enumerate(suite.expectations)
+        for fault in _faults(spec, types)
+    ]
+    if faults:
+        raise ConfigError(gathered(f"{path}: {len(faults)} fault(s) in its expectations", faults))
+    return suite
+
+
+def registered() -> dict[str, Any]:
+    """Every expectation type Great Expectations knows once ours are imported, as name → class. Takes seconds."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    try:
+        registry = import_module("great_expectations.expectations.registry")
+    except ModuleNotFoundError as error:
+        if error.name != "great_expectations":
+            raise
+        raise MissingExtra("great_expectations", "expectations") from None
+    registry.register_core_expectations()
+    for name in OURS:
+        import_module(f"quality_judge.expectations.{name}")
+    names = registry.list_registered_expectation_implementations()
+    return {name: registry.get_expectation_impl(name) for name in names}
+
+
+def _faults(spec: ExpectationSpec, types: dict[str, Any]) -> list[str]:
+    if spec.type not in types:
+        return [unknown("expectation", spec.type, types)]
+    reserved = sorted(set(spec.kwargs) & set(RESERVED))
+    if reserved:
+        return [f"kwargs.{name} is set by the runner; remove it" for name in reserved]
+    # Great Expectations models are pydantic 1, whose ValidationError is another class than pydantic 2's.
+    refused = import_module("great_expectations.compatibility.pydantic").ValidationError
+    try:
+        types[spec.type](**spec.kwargs)
+    except refused as error:
+        return [f"kwargs.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    except (TypeError, ValueError) as error:
+        return [f"kwargs: {error}"]
+    return _bound_faults(spec.kwargs)
+
+
+def _bound_faults(kwargs: dict[str, Any]) -> list[str]:
+    bounds = {name: kwargs[name] for name in ("min_value", "max_value") if isinstance(kwargs.get(name), int | float)}
+    faults = [f"kwargs.{name}: {bound} is not finite" for name, bound in bounds.items() if not math.isfinite(bound)]
+    if len(bounds) == 2 and bounds["min_value"] > bounds["max_value"]:
+        faults.append("kwargs: min_value {min_value} is above max_value {max_value}".format(**bounds))
+    return faults

@@ -1,0 +1,237 @@
+"""What is wrong or doubtful in a set of labels: duplicates, contradictions, leaks into a test set, imbalance.
+
+`clean_labels` settles them as training needs it, and its report says how; `check_labels` is that report alone.
+It does not know where labels come from (`load`) nor how they are split (`split`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TypeVar
+
+from quality_judge.errors import LabelError
+from quality_judge.labels.load import LabelSet, Row, completions_of, label_of
+from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
+
+Verdict = TypeVar("Verdict", bound=Hashable)
+
+MIN_ROWS = 8
+MIN_CLASS_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """Faults that forbid training (`errors`), remarks (`warnings`, `file:line: …`), and counts; never row text.
+
+    counts: those of `LabelSet.counts()` for what was given, and of its rows: `duplicates` merged, `outvoted` by a
+    majority, `tied` and so left out, `leaks` left out, `kept`. rows = duplicates + outvoted + tied + leaks + kept.
+    `contradictions` counts statements that were judged in more than one way; `repeated`, rankings with a text twice.
+    """
+
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    counts: dict[str, int]
+
+    def raise_for_failures(self) -> None:
+        """Nothing, or a LabelError with all errors."""
+        if self.errors:
+            raise LabelError("these labels cannot train a judge", self.errors)
+
+    def to_dict(self) -> dict[str, int]:
+        """Counts alone, for metrics and cards."""
+        return {**self.counts, "errors": len(self.errors), "warnings": len(self.warnings)}
+
+
+def check_labels(labels: LabelSet, *, test: LabelSet | None = None) -> LabelReport:
+    """What `clean_labels` would report: errors are judged on the rows that it would keep."""
+    return clean_labels(labels, test=test)[1]
+
+
+def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[LabelSet, LabelReport]:
+    """The labels to train on, and the report. `test` itself is never changed.
+
+    Rows with a text that also stands in `test` under the same prompt are left out (equal after NFKC, white space and
+    case). Then copies (equal after NFKC and white space) become one: the verdict of the majority, where each named
+    annotator counts once for a verdict and each anonymous row once; at a tie all copies are left out. Categories are
+    merged one by one, and a tied one becomes None. A text that a ranking puts in two places leaves that ranking.
+    """
+    settled = _Settled(labels.rows(), labels.origins())
+    leaked = settled.leave_out_leaks(test or LabelSet())
+    statements: dict[Hashable, list[int]] = {}
+    for index, row in enumerate(settled.rows):
+        if index not in leaked:
+            statements.setdefault(_statement(row), []).append(index)
+    for copies in statements.values():
+        settled.settle(copies)
+    kept = sorted(settled.kept.items())
+    cleaned = LabelSet.of([row for _, row in kept], [settled.origins[index] for index, _ in kept])
+    counts = {**labels.counts(), **{name: settled.counts[name] for name in COUNTED}, "kept": len(cleaned)}
+    warnings = [f"{settled.origins[index]}: {remark}" for index, remark in sorted(settled.remarks)]
+    return cleaned, LabelReport(_errors(cleaned), (*warnings, *_imbalance(cleaned)), counts)
+
+
+COUNTED = ("duplicates", "contradictions", "outvoted", "tied", "leaks", "repeated")
+
+
+@dataclass
+class _Settled:
+    """Rows under examination: which are kept (by index), what was remarked (index, sentence), and the counts."""
+
+    rows: Sequence[Row]
+    origins: Sequence[str]
+    kept: dict[int, Row] = field(default_factory=dict)
+    remarks: list[tuple[int, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def leave_out_leaks(self, test: LabelSet) -> set[int]:
+        """The indices of rows with a text that stands in `test`."""
+        seen: dict[tuple[str, str], str] = {}
+        for row, origin in zip(test.rows(), test.origins(), strict=True):
+            for text in judged_texts(row):
+                seen.setdefault(text, origin)
+        leaked = {}
+        for index, row in enumerate(self.rows) if seen else ():
+            place = next((seen[text] for text in judged_texts(row) if text in seen), None)
+            if place is not None:
+                leaked[index] = place
+        self.remarks += [
+            (index, f"also stands in the test labels ({place}); left out") for index, place in leaked.items()
+        ]
+        self.counts["leaks"] = len(leaked)
+        return set(leaked)
+
+    def settle(self, copies: list[int]) -> None:
+        """Keep one of the rows that judge the same texts, or none."""
+        first = copies[0]
+        if len(copies) == 1:
+            self.keep(first)
+        elif isinstance(self.rows[first], CategoryRow):
+            self.settle_categories(copies)
+        else:
+            self.settle_verdicts(copies)
+
+    def keep(self, index: int) -> None:
+        """Keep a row as it is; of a ranking, the texts that have one place in it."""
+        row = self.rows[index]
+        if isinstance(row, Ranking) and len(set(row.completions)) < len(row.completions):
+            self.counts["repeated"] += 1
+            self.remarks.append((index, "ranks the same text twice; its places are left out where they differ"))
+            row = replace(row, completions=_with_one_place(row.completions))
+        if isinstance(row, Ranking) and len(row.completions) < 2:
+            self.counts["tied"] += 1
+        else:
+            self.kept[index] = row
+
+    def settle_verdicts(self, copies: list[int]) -> None:
+        verdicts = {index: _verdict(self.rows[index]) for index in copies}
+        winner = _majority((self.rows[index].annotator, verdict) for index, verdict in verdicts.items())
+        agreeing = [] if winner is None else [index for index in copies if verdicts[index] == winner]
+        if agreeing:
+            self.keep(agreeing[0])
+            self.counts["duplicates"] += len(agreeing) - 1
+            self.counts["outvoted"] += len(copies) - len(agreeing)
+        else:
+            self.counts["tied"] += len(copies)
+        self.remark(copies, [index for index in copies if verdicts[index] != verdicts[copies[0]]], tied=not agreeing)
+
+    def settle_categories(self, copies: list[int]) -> None:
+        merged: dict[str, bool | None] = {}
+        differing: set[int] = set()
+        rows = {index: row for index in copies if isinstance(row := self.rows[index], CategoryRow)}
+        for name in dict.fromkeys(name for row in rows.values() for name in row.categories):
+            values = {index: row.categories.get(name) for index, row in rows.items()}
+            said = {index: value for index, value in values.items() if value is not None}
+            merged[name] = _majority((rows[index].annotator, value) for index, value in said.items())
+            differing |= {index for index, value in said.items() if value != next(iter(said.values()))}
+        tied = bool(differing) and all(value is None for value in merged.values())
+        if tied:
+            self.counts["tied"] += len(copies)
+        else:
+            self.kept[copies[0]] = replace(rows[copies[0]], categories=merged)
+            self.counts["duplicates"] += len(copies) - 1
+        self.remark(copies, sorted(differing), tied=tied)
+
+    def remark(self, copies: list[int], differing: list[int], *, tied: bool) -> None:
+        first = self.origins[copies[0]]
+        self.counts["contradictions"] += bool(differing)
+        outcome = "a tie, all copies are left out" if tied else "settled by majority"
+        for index in copies[1:]:
+            says = f"contradicts {first}; {outcome}" if index in differing else f"says the same as {first}; merged"
+            self.remarks.append((index, "left out with its tied copies" if tied and index not in differing else says))
+
+
+def plain(text: str) -> str:
+    """The text with compatible characters made one (Unicode NFKC) and each run of white space a single space."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split())
+
+
+def folded(text: str) -> str:
+    """`plain` without case."""
+    return plain(plain(text).casefold())
+
+
+def judged_texts(row: Row) -> list[tuple[str, str]]:
+    """What a row makes known: each of its completions under its prompt, both folded."""
+    prompt = folded(row.prompt)
+    return [(prompt, folded(completion)) for completion in completions_of(row)]
+
+
+def _statement(row: Row) -> Hashable:
+    """What was judged, whatever the verdict: rows with the same statement are copies or contradict one another."""
+    return type(row).__name__, plain(row.prompt), tuple(sorted(map(plain, completions_of(row))))
+
+
+def _verdict(row: Row) -> Hashable:
+    """What was said of a statement: a label, or an order of the texts."""
+    if isinstance(row, Sample):
+        return row.label
+    if isinstance(row, Preference | Ranking):
+        texts = completions_of(row)
+        return tuple(map(plain, texts)) if len(set(map(plain, texts))) == len(texts) else texts
+    return None
+
+
+def _with_one_place(completions: Sequence[str]) -> tuple[str, ...]:
+    """The texts that stand once, or several times in a row, in their order."""
+    places = [text for text, _ in groupby(completions)]
+    return tuple(text for text in places if places.count(text) == 1)
+
+
+def _majority(votes: Iterable[tuple[str | None, Verdict]]) -> Verdict | None:
+    """The verdict with most votes, None at a tie or without votes. A vote is (annotator or None, verdict)."""
+    votes = list(votes)
+    named = {vote for vote in votes if vote[0] is not None}
+    tally = Counter(verdict for _, verdict in named)
+    tally.update(verdict for annotator, verdict in votes if annotator is None)
+    leading = tally.most_common(2)
+    if not leading or (len(leading) == 2 and leading[0][1] == leading[1][1]):
+        return None
+    return leading[0][0]
+
+
+def _errors(labels: LabelSet) -> tuple[str, ...]:
+    errors = []
+    if len(labels) < MIN_ROWS:
+        errors.append(f"{len(labels)} rows of use in all; expected at least {MIN_ROWS}: label more")
+    classes = {label_of(row) for row in labels.rows()} - {None}
+    if len(classes) < 2 and not labels.preferences and not labels.rankings:
+        got = " and ".join("desirable" if label else "undesirable" for label in classes) or "unjudged"
+        errors.append(
+            f"all {len(labels)} rows are {got}; expected both desirable and undesirable ones: label the other class"
+        )
+    return tuple(errors)
+
+
+def _imbalance(labels: LabelSet) -> tuple[str, ...]:
+    counts = labels.counts()
+    rare, common = sorted(("desirable", "undesirable"), key=lambda name: counts[name])
+    judged = counts[rare] + counts[common]
+    if not counts[rare] or counts[rare] >= MIN_CLASS_SHARE * judged:
+        return ()
+    return (
+        f"all files: only {counts[rare]} of {judged} judged texts are {rare}; label more of them for a safer judge",
+    )

@@ -1,0 +1,118 @@
+"""Labels of all four kinds as one set of texts to learn from: each with a label, or a rank among its unit, or both.
+
+A unit is what must stay together in a batch and in a fold: one labelled text, or all completions of a pair or ranking.
+It knows nothing of losses or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quality_judge.engine.encode import Encoder, Ragged
+from quality_judge.engine.texts import read_texts
+from quality_judge.errors import LabelError
+from quality_judge.judge import Encoding
+from quality_judge.labels import LabelSet, fold_indices
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n texts in m units, the texts of a unit side by side.
+
+    texts: what is read of each completion. tokens: its ids with prompt and specials. label: P(good), NaN where nobody
+    said, float64 (n,). weight: float64 (n,), > 0. categories: 1, 0 or NaN, float64 (n, K). unit: int64 (n,), rising.
+    rank: 0 for the best of its unit, int64 (n,). groups: what may not be split over folds, (m,).
+    """
+
+    texts: list[str]
+    tokens: Ragged
+    label: np.ndarray
+    weight: np.ndarray
+    categories: np.ndarray
+    unit: np.ndarray
+    rank: np.ndarray
+    groups: tuple[str, ...]
+    category_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def n_units(self) -> int:
+        """How many units there are."""
+        return len(self.groups)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Whether a text has a label of its own, bool (n,)."""
+        return ~np.isnan(self.label)
+
+    def pairs(self, among: np.ndarray | None = None) -> np.ndarray:
+        """(better, worse) indices of texts of one unit with different ranks, int64 (p, 2); only texts where `among`."""
+        allowed = np.ones(len(self), bool) if among is None else among
+        starts = np.flatnonzero(np.diff(self.unit, prepend=-1))
+        ends = np.append(starts[1:], len(self))
+        found = [
+            (first, second)
+            for start, end in zip(starts, ends, strict=True) if end - start > 1
+            for first in range(start, end) for second in range(first + 1, end)
+            if allowed[first] and allowed[second] and self.rank[first] < self.rank[second]
+        ]  # fmt: skip
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def folds(self, count: int, seed: int) -> np.ndarray:
+        """The fold of each text, int64 (n,), grouped by prompt or text and stratified by label."""
+        starts = np.flatnonzero(np.diff(self.unit, prepend=-1))
+        strata = np.where(np.isnan(self.label[starts]), -1, self.label[starts] >= 0.5).astype(int)
+        return fold_indices(list(self.groups), strata.tolist(), count, seed)[self.unit]
+
+
+def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequence[str] = ()) -> Examples:
+    """The examples in `labels`, read and encoded as in scoring. Raises LabelError when nothing can be learnt from."""
+    names = tuple(category_names)
+    rows = list(_rows(labels, names))
+    if not rows:
+        raise LabelError("the label files hold no row that says anything: no label, no order, no category")
+    prompts, completions, label, weight, categories, unit, rank = (list(column) for column in zip(*rows, strict=True))
+    texts = _read(completions, encoder.encoding)
+    encoded = encoder.encode(texts, _read(prompts, encoder.encoding))
+    starts = np.flatnonzero(np.diff(unit, prepend=-1))
+    groups = tuple(prompts[at] or texts[at] for at in starts)
+    return Examples(
+        texts, encoded.tokens, np.array(label, float), np.array(weight, float),
+        np.array(categories, float).reshape(len(rows), len(names)), np.array(unit), np.array(rank), groups, names,
+    )  # fmt: skip
+
+
+def category_names(labels: LabelSet) -> tuple[str, ...]:
+    """The names of all categories in the labels, sorted."""
+    return tuple(sorted({name for row in labels.categories for name in row.categories}))
+
+
+def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
+    """prompt, completion, label, weight, categories, unit, rank of each text."""
+    nothing = [np.nan] * len(names)
+    unit = 0
+    for sample in labels.samples:
+        yield sample.prompt, sample.completion, float(sample.label), sample.weight, nothing, unit, 0
+        unit += 1
+    for row in labels.categories:
+        said = [np.nan if row.categories.get(name) is None else float(bool(row.categories[name])) for name in names]
+        if row.label is not None:
+            yield row.prompt, row.completion, float(row.label), 1.0, said, unit, 0
+            unit += 1
+    for preference in labels.preferences:
+        for rank, completion in enumerate((preference.chosen, preference.rejected)):
+            yield preference.prompt, completion, np.nan, 1.0, nothing, unit, rank
+        unit += 1
+    for ranking in labels.rankings:
+        for rank, completion in enumerate(ranking.completions):
+            yield ranking.prompt, completion, np.nan, 1.0, nothing, unit, rank
+        unit += 1
+
+
+def _read(texts: Sequence[str], encoding: Encoding) -> list[str]:
+    return read_texts(texts, head_bytes=encoding.head_bytes, tail_bytes=encoding.tail_bytes).strings.to_pylist()

@@ -1,0 +1,117 @@
+"""Linear judges, fitted in seconds: on the surface of a text, on a frozen base's states, on its length alone.
+
+They are the parts a judge is stacked from and the baselines it must beat. Labels and orders are learnt together:
+a pair counts as the difference of its two feature rows. It knows nothing of fine-tuning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from quality_judge.engine.stacking import SurfaceModel, clipped, weighted
+from quality_judge.engine.surface import surface_counts, surface_features
+from quality_judge.stats.metrics import pair_accuracy, roc_auc
+from quality_judge.train.examples import Examples
+
+COUNT_SCALE = 0.3
+SURFACE_STRENGTHS = (1.0, 10.0)
+FROZEN_STRENGTHS = (0.003, 0.03, 0.3)
+Matrix = np.ndarray | sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Linear:
+    """raw = features · weight + bias. weight: float64 (F,)."""
+
+    weight: np.ndarray
+    bias: float
+
+    def raw(self, features: Matrix) -> np.ndarray:
+        """Raw scores, float64 (n,), of features (n, F)."""
+        return np.asarray(features @ self.weight).ravel() + self.bias
+
+
+def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, strength: float) -> Linear:
+    """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C."""
+    rows = np.flatnonzero(among & examples.labelled)
+    pairs = examples.pairs(among)
+    label = examples.label[rows]
+    hard = label >= 0.5
+    parts, targets, weights = [features[rows]], [hard], [examples.weight[rows] * np.abs(2 * label - 1)]
+    if len(pairs):
+        difference = features[pairs[:, 0]] - features[pairs[:, 1]]
+        share = 0.5 / np.bincount(examples.unit[pairs[:, 0]])[examples.unit[pairs[:, 0]]]
+        parts += [difference, -difference]
+        targets += [np.ones(len(pairs), bool), np.zeros(len(pairs), bool)]
+        weights += [share, share]
+    design = sparse.vstack(parts).tocsr() if sparse.issparse(features) else np.concatenate(parts)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300, fit_intercept=len(rows) > 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(design, np.concatenate(targets), sample_weight=np.concatenate(weights))
+    return Linear(model.coef_[0].astype(float), float(np.ravel(model.intercept_)[0]) if len(rows) else 0.0)
+
+
+def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:
+    """How well `raw` orders the texts where `among`: the mean of ROC AUC over labels and accuracy over pairs."""
+    rows, pairs = among & examples.labelled, examples.pairs(among)
+    parts = [
+        roc_auc(examples.label[rows] >= 0.5, raw[rows]) if rows.any() else None,
+        pair_accuracy(raw[pairs[:, 0]], raw[pairs[:, 1]]) if len(pairs) else None,
+    ]
+    said = [part for part in parts if part is not None]
+    return float(np.mean(said)) if said else 0.5
+
+
+def out_of_fold(examples: Examples, folds: np.ndarray, fit: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]) -> np.ndarray:
+    """Raw scores, float64 (n,), each by a model that saw no text of its fold; NaN in folds below 0.
+
+    fit: takes which texts to learn from, bool (n,), and gives a function from text indices to raw scores.
+    """
+    raw = np.full(len(examples), np.nan)
+    for fold in range(folds.max() + 1):
+        held_out = np.flatnonzero(folds == fold)
+        raw[held_out] = fit(folds != fold)(held_out)
+    return raw
+
+
+def best_linear(features: Matrix, examples: Examples, folds: np.ndarray, strengths: Sequence[float]) -> tuple[float, np.ndarray]:
+    """The strength with the best out-of-fold order, and its out-of-fold raw scores, float64 (n,)."""
+    results = []
+    for strength in strengths:
+        raw = out_of_fold(
+            examples, folds, lambda among, c=strength: _scoring(features, fit_linear(features, examples, among, strength=c))
+        )
+        results.append((order_score(examples, raw, folds >= 0), strength, raw))
+    _, strength, raw = max(results, key=lambda result: result[0])
+    return strength, raw
+
+
+def _scoring(features: Matrix, model: Linear) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: model.raw(features[rows])
+
+
+class SurfaceFeatures:
+    """The design matrix of a set of texts for `fit_linear`, and the way back to a `SurfaceModel`."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        ngrams, counts = surface_features(texts), surface_counts(texts)
+        seen_in = np.bincount(ngrams.indices, minlength=ngrams.shape[1])
+        self.idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
+        self.mean, self.scale = counts.mean(axis=0), counts.std(axis=0) + 1e-6
+        scaled = COUNT_SCALE * clipped(counts, self.mean, self.scale)
+        self.matrix = sparse.hstack([weighted(ngrams, self.idf), sparse.csr_matrix(scaled)]).tocsr()
+
+    def model(self, linear: Linear) -> SurfaceModel:
+        """The surface model whose raw scores equal those of `linear` on the design matrix."""
+        ngrams = linear.weight[: len(self.idf)].astype(np.float32)
+        return SurfaceModel(
+            self.idf, ngrams, self.mean, self.scale, linear.weight[len(self.idf) :] * COUNT_SCALE, np.array([linear.bias])
+        )

@@ -1,0 +1,174 @@
+"""The runner: planted faults are noticed on both engines, nothing goes missing, no row text comes out."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted_tables import (
+    CANARY,
+    CODE,
+    FAULTS,
+    SCORE,
+    filtered_rows,
+    pandas_frame,
+    planted,
+    scored_rows,
+    spark_frame,
+)
+
+from quality_judge.config import conf_folder
+from quality_judge.errors import CorpusError
+from quality_judge.expectations import ExpectationSpec, SuiteSpec, load_suite, validate
+
+ROWS = {"scored": scored_rows, "filtered": filtered_rows}
+OURS = ("pass_rate", "usable_scores", "agreement", "mean_score", "single_value")
+
+
+def suite(name):
+    return load_suite(conf_folder() / "expectations" / f"{name}.yaml")
+
+
+def failed_notes(spec, report):
+    pairs = zip(spec.expectations, report.results, strict=True)
+    return [expectation.note for expectation, result in pairs if not result.success]
+
+
+def ours(report):
+    return [
+        (result.expectation, result.success, None if result.observed is None else round(result.observed, 12))
+        for result in report.results
+        if any(name in result.expectation for name in OURS)
+    ]
+
+
+@pytest.mark.parametrize("name", ["scored", "filtered"])
+def test_a_sound_table_passes_and_all_was_evaluated(name):
+    report = validate(pandas_frame(ROWS[name]()), suite(name))
+    assert report.success
+    assert report.message is None
+    assert report.evaluated == report.declared == len(suite(name).expectations)
+    assert report.rows == 20
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_fails_its_expectation_in_pandas(fault):
+    name, changes, note = FAULTS[fault]
+    spec = suite(name)
+    report = validate(pandas_frame(planted(ROWS[name](), changes)), spec)
+    assert not report.success
+    assert any(said.startswith(note) for said in failed_notes(spec, report))
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["scored", "filtered"])
+def test_a_sound_table_gives_the_same_numbers_on_spark(spark, name):
+    rows, spec = ROWS[name](), suite(name)
+    on_spark, on_pandas = validate(spark_frame(spark, rows), spec), validate(pandas_frame(rows), spec)
+    assert on_spark.success
+    assert ours(on_spark) == ours(on_pandas)
+    assert on_spark.rows == on_pandas.rows
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_fails_its_expectation_on_spark_with_the_same_numbers(spark, fault):
+    name, changes, note = FAULTS[fault]
+    spec, rows = suite(name), planted(ROWS[name](), changes)
+    report = validate(spark_frame(spark, rows), spec)
+    assert not report.success
+    assert any(said.startswith(note) for said in failed_notes(spec, report))
+    assert ours(report) == ours(validate(pandas_frame(rows), spec))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.none() | st.floats(-0.5, 1.5) | st.sampled_from([math.nan, math.inf, -math.inf]), st.booleans()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_observed_numbers_equal_a_plain_restatement(pairs):
+    frame = pandas_frame([[score, "OK" if ok else "TOO_LONG", "f1", ""] for score, ok in pairs])
+    observed = {result.expectation: result.observed for result in validate(frame, suite("scored")).results}
+
+    good = [score is not None and 0 <= score <= 1 for score, _ in pairs]
+    none = [score is None or math.isnan(score) for score, _ in pairs]
+    agrees = [usable if ok else missing for (_, ok), usable, missing in zip(pairs, good, none, strict=True)]
+    assert observed["expect_column_usable_scores_fraction_to_be_between"] == pytest.approx(sum(good) / len(pairs))
+    assert observed["expect_column_score_code_agreement_to_be_between"] == pytest.approx(sum(agrees) / len(pairs))
+    scores = [score for (score, _), usable in zip(pairs, good, strict=True) if usable]
+    mean = observed["expect_column_mean_score_to_be_between"]
+    assert mean == pytest.approx(sum(scores) / len(scores)) if scores else mean is None
+
+
+def test_an_expectation_that_goes_missing_fails_the_suite():
+    sound = ExpectationSpec(type="expect_column_values_to_not_be_null", kwargs={"column": "quality_code"})
+    gone = ExpectationSpec(type="expect_column_that_nobody_registered", kwargs={"column": "text"})
+    report = validate(pandas_frame(scored_rows()), SuiteSpec(name="s", expectations=(sound, gone)))
+    assert (report.evaluated, report.declared, report.success) == (1, 2, False)
+    assert "1 of 2 declared expectations were evaluated" in report.message
+    assert [result.success for result in report.results] == [True, False]
+
+
+def test_a_warning_is_reported_and_does_not_fail_the_suite_unless_it_raised():
+    def only(column):
+        spec = ExpectationSpec(
+            type="expect_column_values_to_not_be_null", kwargs={"column": column}, severity="warning"
+        )
+        return validate(pandas_frame(scored_rows()), SuiteSpec(name="s", expectations=(spec,)))
+
+    assert only("text").success
+    assert not only("text").results[0].success
+    assert not only("no_such_column").success
+    assert "column that the table does not have" in only("no_such_column").message
+
+
+def test_a_table_below_min_rows_fails_and_an_empty_one_has_no_numbers():
+    spec = suite("scored")
+    report = validate(pandas_frame(scored_rows()).head(0), spec)
+    assert "0 rows and the suite wants at least 1" in report.message
+    assert not any(result.success for result in report.results if any(name in result.expectation for name in OURS))
+
+
+HOSTILE = {
+    "unknown code": {(3, CODE): CANARY},
+    "text for a score": {(3, SCORE): CANARY},
+    "a text like a traceback": {(3, SCORE): f"x\nTraceback (most recent call last):\n{CANARY}Error: {CANARY}"},
+}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("fault", HOSTILE)
+@pytest.mark.parametrize("engine", ["pandas", "spark"])
+def test_row_text_is_in_no_report_and_no_log(spark, engine, fault, capfd, caplog, tmp_path):
+    rows = planted(scored_rows(), HOSTILE[fault])
+    capfd.readouterr()
+    report = validate(pandas_frame(rows) if engine == "pandas" else spark_frame(spark, rows), suite("scored"))
+    written = report.write(tmp_path / "deep" / "report.json").read_text()
+    printed = capfd.readouterr()
+    assert not report.success
+    for said in (written, report.message, printed.out, caplog.text):
+        assert "078-05" not in said
+        assert "ssn" not in said.lower()
+
+
+def test_the_report_is_plain_json_and_written_whole(tmp_path):
+    report = validate(pandas_frame(scored_rows()), suite("scored"))
+    path = report.write(tmp_path / "report.json")
+    assert json.loads(path.read_text()) == json.loads(json.dumps(report.to_dict()))
+    assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_something_else_than_a_frame_is_refused():
+    with pytest.raises(CorpusError, match="give a pandas or a Spark DataFrame"):
+        validate([{"text": "x"}], suite("scored"))
+
+
+def test_importing_the_package_does_not_import_great_expectations():
+    code = "import sys, quality_judge.expectations; assert not {'great_expectations', 'pyspark'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
