@@ -5,8 +5,7 @@ It computes no metric and sees no row: what it prints are names, counts and scor
 
     metrics["test"] = {"n": int, "roc_auc": float | None, "roc_auc_ci": [low, high] | None, ...}
     metrics["baselines"] = {name: the same keys}
-    metrics["certificate"] = {"certified": bool, "metric", "target", "confidence", "n", "threshold",
-                              "observed", "lower_bound", "labels_missing", "reason"}
+    metrics["certificate"] = stats.thresholds.Certificate.to_dict()
 """
 
 from __future__ import annotations
@@ -131,6 +130,14 @@ def best_baseline(metrics: Mapping[str, Any], name: str = "roc_auc") -> tuple[st
     return who, value
 
 
+def observed(certificate: Mapping[str, Any]) -> float | None:
+    """The share of good rows among the labels that a certificate of precision keeps; None where it keeps none."""
+    kept, errors = finite(certificate.get("n_kept")), finite(certificate.get("n_errors"))
+    if (certificate.get("metric") or "precision") != "precision" or not kept or errors is None:
+        return None
+    return 1 - errors / kept
+
+
 def promise_in_words(metrics: Mapping[str, Any]) -> str:
     """The certificate as English sentences: the promise, its refusal with what is missing, or that nobody asked."""
     certificate = metrics.get("certificate")
@@ -139,20 +146,21 @@ def promise_in_words(metrics: Mapping[str, Any]) -> str:
     metric = _plain(certificate.get("metric") or "precision")
     target, confidence = _percent(certificate.get("target")), _percent(certificate.get("confidence"))
     n = _count(certificate.get("n"))
-    if certificate.get("certified"):
+    if certificate.get("granted"):
         text = (
-            f"Rows scored at or above {_number(certificate.get('threshold'))} have a {metric} of at least {target}, "
-            f"with confidence {confidence}, shown on {n} held-out labels."
+            f"Keeping rows scored {_short(certificate.get('threshold'))} or more has a {metric} of at least {target}, "
+            f"with confidence {confidence}, on {n} held-out labels, {_count(certificate.get('n_kept'))} of them kept."
         )
-        seen = [("observed", certificate.get("observed")), ("proven lower bound", certificate.get("lower_bound"))]
+        seen = [("observed", observed(certificate)), ("proven lower bound", certificate.get("lower_bound")),
+                ("estimated share of good rows kept", certificate.get("recall_estimate"))]  # fmt: skip
         extra = ", ".join(f"{what} {_percent(value)}" for what, value in seen if finite(value) is not None)
-        return f"{text} ({extra}.)" if extra else text
+        return f"{text} {extra.capitalize()}." if extra else text
     text = (
         f"**Refused.** No threshold shows a {metric} of {target} with confidence {confidence} on {n} held-out labels."
     )
-    if finite(certificate.get("labels_missing")) is not None:
-        text += f" About {_count(certificate['labels_missing'])} more labels are needed."
-    return f"{text} {_plain(certificate['reason'])}" if certificate.get("reason") else text
+    if finite(certificate.get("labels_missing")) is None:
+        return f"{text} More labels alone will not help."
+    return f"{text} About {_count(certificate['labels_missing'])} more labels are needed."
 
 
 def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,9 +250,7 @@ def _comparison(metrics: Mapping[str, Any]) -> str:
     if best is None or own is None:
         return "There is no baseline to compare it with."
     verdict = "ahead of" if own > best[1] else "**not ahead of**"
-    return (
-        f"By ROC AUC the judge ({own:.3f}) is {verdict} its best baseline, {best[0].replace('_', ' ')} ({best[1]:.3f})."
-    )
+    return f"By ROC AUC the judge ({own:.3f}) is {verdict} its best baseline, {_plain(best[0].replace('_', ' '))} ({best[1]:.3f})."
 
 
 def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -288,7 +294,7 @@ def _reproduce(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "python training/evaluate_judge.py --judge JUDGE --labels TEST.jsonl --output metrics.json"
     )
     parts = ["```bash\n" + str(command).replace("```", "") + "\n```"]
-    versions = judge.get("versions") or {}
+    versions = judge.get("versions") or judge.get("created_with") or {}
     if versions:
         parts.append("Made with " + ", ".join(f"{_plain(name)} {_plain(versions[name])}" for name in versions) + ".")
     spent = {name: value for name, value in (metrics.get("seconds") or {}).items() if finite(value) is not None}
@@ -320,6 +326,11 @@ def _with_interval(scores: Mapping[str, Any], name: str) -> str:
 def _number(value: object, places: int = 3) -> str:
     known = finite(value)
     return MISSING if known is None else f"{known:.{places}f}"
+
+
+def _short(value: object) -> str:
+    known = finite(value)
+    return MISSING if known is None else f"{known:.4g}"
 
 
 def _percent(value: object) -> str:

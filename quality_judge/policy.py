@@ -14,12 +14,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
-from typing_extensions import Self
 
 from quality_judge.config import Strict, parse, read_yaml
 from quality_judge.errors import ConfigError, InputError, unknown
@@ -46,7 +44,7 @@ class Band(Strict):
     drop_below: float | None = Field(None, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> Band:
         if self.drop_below is not None and self.keep_at != JUDGE and self.drop_below > float(self.keep_at):
             raise ValueError(f"drop_below {self.drop_below} is above keep_at {self.keep_at}; it must not be")
         return self
@@ -84,7 +82,7 @@ class Policy(Band):
     on_flags: dict[str, Literal["review", "drop"]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> Policy:
         if self.keep_best and self.token_budget:
             raise ValueError("keep_best and token_budget both stand here; a policy has at most one rank rule")
         for flag in self.on_flags:
@@ -115,10 +113,10 @@ class Policy(Band):
             keep_at=keep_at,
             drop_below=drop_below,
             slice_column=self.slices.column if self.slices else None,
-            slices=MappingProxyType(slices),
+            slices=slices,
             rank=self.keep_best or self.token_budget,
             beyond=self.beyond,
-            on_flags=MappingProxyType({flag: self.on_flags[flag] for flag in FLAGS if flag in self.on_flags}),
+            on_flags={flag: self.on_flags[flag] for flag in FLAGS if flag in self.on_flags},
         )
 
     def _slice_bands(self) -> list[tuple[str, Band]]:
@@ -143,7 +141,10 @@ class Policy(Band):
 
 @dataclass(frozen=True)
 class ResolvedPolicy:
-    """A policy in plain numbers. slices: value of slice_column to (keep_at, drop_below). on_flags in the order of FLAGS."""
+    """A policy in plain numbers.
+
+    slices: value of slice_column to (keep_at, drop_below).   on_flags: flag to the decision it lowers to, as in FLAGS.
+    """
 
     name: str
     keep_at: float
@@ -197,8 +198,8 @@ def decide(
 ) -> tuple[list[str], list[str]]:
     """(decision, reason) of each of n rows, in order: the reference for the columns that Spark computes.
 
-    probability: float (n,), NaN where there is none.   code: outcome of each row.   rank_cut: with a rank rule the lowest
-    score it keeps, from `rank_cut` over the rows that `policy.without_rank()` keeps; without one it must be None.
+    probability: float (n,), NaN where there is none.   code: outcome of each row.   rank_cut: with a rank rule the
+    lowest score it keeps, from `rank_cut` over the rows that `policy.without_rank()` keeps; without one, None.
     """
     scores = np.asarray(probability, dtype=np.float64)
     n = len(scores)

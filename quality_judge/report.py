@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from quality_judge.card import METRICS, best_baseline, contenders, finite, interval, metric_names, write_beside
+from quality_judge.card import best_baseline, contenders, finite, interval, metric_names, observed, write_beside
 from quality_judge.errors import InputError, unknown
 from quality_judge.scores import DECISIONS
 from quality_judge.stats.metrics import wilson
@@ -136,12 +136,17 @@ def render_report(data: ReportData) -> str:
         "tradeoff": _tradeoff(curves.get("threshold") or (), marks),
         "duel": _duel(metrics),
         "table": _metric_table(metrics),
-        "certificate": metrics.get("certificate"),
+        "certificate": _partial(metrics.get("certificate")),
+        "observed": observed(metrics.get("certificate") or {}),
         "uncovered": _uncovered(metrics.get("certificate") or {}, marks),
         "checks": None if data.validation is None else _checks(data.validation),
+        "judge": _partial(data.judge),
+        "origin": _partial(data.provenance),
+        "thresholds": "; ".join(f"{name} ≥ {_short(value)}" for name, value in marks),
     }
-    words = page_words(data.language)
-    page = _template().render(data=data, view=views, t=words, marks=marks)
+    page = _template().render(
+        data=data, view=views, t=page_words(data.language), gap="" if data.language == "zh" else " "
+    )
     # A lone surrogate cannot be written as UTF-8; a question mark can.
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -154,10 +159,31 @@ def page_words(language: str) -> Mapping[str, str]:
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"count": _count, "percent": _percent, "number": _number, "brief": brief, "flat": _flat}
+    environment.filters |= {
+        "count": _count,
+        "percent": _percent,
+        "aim": _aim,
+        "short": _short,
+        "number": _number,
+        "brief": brief,
+        "flat": _flat,
+    }
     # Read through importlib, so that it works from a zip too (spark-submit --py-files).
     source = files("quality_judge").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source, globals={"metric_words": METRICS})
+    return environment.from_string(source)
+
+
+class _Partial(dict[str, Any]):
+    """A mapping whose missing keys read as None, so that the template can ask for what may not be there."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+def _partial(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return _Partial({str(key): _partial(each) for key, each in value.items()})
 
 
 def brief(value: Any, width: int = 40) -> str:
@@ -216,7 +242,7 @@ def _thresholds(judge: Mapping[str, Any] | None) -> list[tuple[str, float]]:
 def _uncovered(certificate: Mapping[str, Any], marks: Sequence[tuple[str, float]]) -> float | None:
     """The keep threshold, where rows are kept below the threshold that the certificate speaks of."""
     certified, keep = finite(certificate.get("threshold")), dict(marks).get("keep")
-    if not certificate.get("certified") or certified is None or keep is None:
+    if not certificate.get("granted") or certified is None or keep is None:
         return None
     return keep if keep < certified - 1e-9 else None
 
@@ -245,14 +271,18 @@ def _histogram(profile: ScoreProfile, marks: Sequence[tuple[str, float]]) -> Vie
                 bars.append(
                     {"name": name, "rows": bins[index], "low": index / BINS, "high": (index + 1) / BINS, **place}
                 )
-    # Labels of neighbouring thresholds stand on two lines, and turn left near the right edge.
-    labels = [
-        {"name": name, "value": value, "x": left + width * value, "level": index % 2, "turned": value > 0.8}
-        for index, (name, value) in enumerate(marks)
-        if 0 <= value <= 1
-    ]
     grid = [{"rows": tick, "y": floor - height * tick / ticks[-1]} for tick in ticks]
-    return {"bars": bars, "marks": labels, "grid": grid}
+    return {"bars": bars, "marks": _marks(marks), "grid": grid}
+
+
+def _marks(thresholds: Sequence[tuple[str, float]]) -> list[View]:
+    """The thresholds in [0, 1] and where their labels stand: neighbours on two lines, turned near the right edge."""
+    marks: list[View] = []
+    for name, value in thresholds:
+        if 0 <= value <= 1:
+            close = bool(marks) and value - marks[-1]["value"] < 0.2 and not marks[-1]["level"]
+            marks.append({"name": name, "value": value, "level": int(close), "turned": value > 0.8})
+    return marks
 
 
 def _reliability(bins: Sequence[Mapping[str, Any]]) -> View | None:
@@ -289,7 +319,7 @@ def _tradeoff(curve: Sequence[Mapping[str, Any]], marks: Sequence[tuple[str, flo
         name: [(each["threshold"], value) for each in kept if (value := finite(each.get(name))) is not None]
         for name in ("precision", "recall", "keep_rate")
     }
-    return {"lines": {name: points for name, points in lines.items() if points}, "marks": marks}
+    return {"lines": {name: points for name, points in lines.items() if points}, "marks": _marks(marks)}
 
 
 def _slice_chart(column: str, rows: Sequence[SliceRow]) -> View:
@@ -351,7 +381,12 @@ def _metric_table(metrics: Mapping[str, Any]) -> View | None:
 def _checks(validation: Sequence[Mapping[str, Any]]) -> View:
     ordered = sorted(validation, key=lambda check: bool(check.get("success")))
     failed = sum(not check.get("success") for check in ordered)
-    return {"shown": ordered[:MAX_CHECKS], "failed": failed, "total": len(ordered), "rest": len(ordered[MAX_CHECKS:])}
+    return {
+        "shown": [_partial(check) for check in ordered[:MAX_CHECKS]],
+        "failed": failed,
+        "total": len(ordered),
+        "rest": len(ordered[MAX_CHECKS:]),
+    }
 
 
 def _count(value: object) -> str:
@@ -369,6 +404,17 @@ def _percent(value: object) -> str:
     return "<0.1%" if 0 < known < 0.001 else ">99.9%" if 0.999 < known < 1 else f"{known:.1%}"
 
 
+def _aim(value: object) -> str:
+    """A share that somebody chose, without needless digits: 0.9 is 90%."""
+    known = finite(value)
+    return "–" if known is None else f"{100 * known:.6g}%"
+
+
+def _short(value: object) -> str:
+    known = finite(value)
+    return "–" if known is None else f"{known:,.0f}" if known.is_integer() else f"{known:.4g}"
+
+
 def _number(value: object, places: int = 3) -> str:
     known = finite(value)
     return "–" if known is None else f"{known:.{places}f}"
@@ -382,4 +428,4 @@ def _flat(value: Any) -> str:
         return ", ".join(map(_flat, value))
     if value is None:
         return "–"
-    return str(value).lower() if isinstance(value, bool) else _count(value) if finite(value) is not None else str(value)
+    return str(value).lower() if isinstance(value, bool) else _short(value) if finite(value) is not None else str(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from typing import Any
+from typing import Any, ClassVar
 
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
 
@@ -22,7 +22,7 @@ class BoundedColumnNumber(ColumnAggregateExpectation, ABC):
     min_value: float
     max_value: float
 
-    success_keys = ("min_value", "max_value")
+    success_keys: ClassVar[tuple[str, ...]] = ("min_value", "max_value")
 
     def judged(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """The outcome for the one metric this expectation depends on."""

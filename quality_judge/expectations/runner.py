@@ -23,6 +23,7 @@ from quality_judge.errors import CorpusError, InputError
 from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, registered
 
 POSITION = "quality_judge_position"
+ANSI = "spark.sql.ansi.enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,10 @@ def _evaluate(frame: Any, engine: str, suite: SuiteSpec) -> dict[int, Any]:
         {"type": spec.type, "kwargs": dict(spec.kwargs), "meta": {POSITION: position}}
         for position, spec in enumerate(suite.expectations)
     ]
-    with _quiet():
+    with _quiet(frame if engine == "pyspark" else None):
         context = gx.get_context(mode="ephemeral")
         context.enable_analytics(enable=False)
-        context.variables.progress_bars = {"globally": False}
+        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
         sources = context.data_sources
         # persist=True would cache the table and never let it go.
         source = sources.add_pandas("table") if engine == "pandas" else sources.add_spark("table", persist=False)
@@ -118,7 +119,11 @@ def _evaluate(frame: Any, engine: str, suite: SuiteSpec) -> dict[int, Any]:
         batch = batches.get_batch(batch_parameters={"dataframe": frame})
         expectations = gx.ExpectationSuite(name=suite.name, expectations=configurations)
         outcome = batch.validate(expectations, result_format="BOOLEAN_ONLY")
-    return {result.expectation_config.meta[POSITION]: result for result in outcome.results}
+    return {_position(result): result for result in outcome.results}
+
+
+def _position(result: Any) -> int:
+    return result.expectation_config.meta[POSITION]
 
 
 def _result(spec: ExpectationSpec, found: Any, columns: set[str]) -> ExpectationResult:
@@ -174,18 +179,30 @@ def _first_type(trace: str) -> str:
 
 def _engine(frame: Any) -> str:
     package = type(frame).__module__
-    if type(frame).__name__ == "DataFrame" and (package.startswith("pandas.") or package.startswith("pyspark.sql.")):
+    if type(frame).__name__ == "DataFrame" and package.startswith(("pandas.", "pyspark.sql.")):
         return package.partition(".")[0]
     raise CorpusError(f"got a {package}.{type(frame).__name__}; give a pandas or a Spark DataFrame")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Great Expectations from logging exceptions, which quote row text; what it logged is in the report."""
-    logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _quiet(spark_frame: Any) -> Iterator[None]:
+    """Keeps row text out of logs, here and on executors.
+
+    Both libraries log exceptions, which quote values. Under ANSI rules Spark raises one for text in a number's
+    place, and tasks log it where no logger here can reach; without those rules it is a null, which fails as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("great_expectations", "DataFrameQueryContextLogger")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    conf = None if spark_frame is None else spark_frame.sparkSession.conf
+    ansi = None if conf is None else conf.get(ANSI)
+    if conf is not None:
+        conf.set(ANSI, "false")
     try:
         yield
     finally:
-        logger.setLevel(level)
+        if conf is not None:
+            conf.set(ANSI, ansi)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

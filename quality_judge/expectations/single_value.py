@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from great_expectations.compatibility.pyspark import functions as F
-from great_expectations.execution_engine import PandasExecutionEngine, SparkDFExecutionEngine
+from great_expectations.compatibility.pyspark import functions as F  # type: ignore[attr-defined]
+from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+from great_expectations.execution_engine.sparkdf_execution_engine import SparkDFExecutionEngine
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
 from great_expectations.expectations.metrics.column_aggregate_metric_provider import (
     ColumnAggregateMetricProvider,

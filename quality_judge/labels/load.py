@@ -390,15 +390,17 @@ def _csv(file: Path) -> Iterator[tuple[int, object]]:
     finally:
         csv.field_size_limit(usual)
     header = records[0][1] if records else []
+    if isinstance(header, Unreadable):
+        raise InputError(f"line 1: {header}")
     if records and (len(set(header)) < len(header) or not set(header) & set(KIND_COLUMNS)):
         raise InputError(f"line 1 is not a header of distinct column names; expected {EXPECTED_COLUMNS}")
-    for line, record in records[1:]:
-        if isinstance(record, Unreadable):
-            yield line, record
-        elif len(record) == len(header):
-            yield line, {name: cell or None for name, cell in zip(header, record, strict=True)}
-        elif record:
-            yield line, Unreadable(f"{len(record)} cells; expected {len(header)} as in the header")
+    for line, cells in records[1:]:
+        if isinstance(cells, Unreadable):
+            yield line, cells
+        elif len(cells) == len(header):
+            yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+        elif cells:
+            yield line, Unreadable(f"{len(cells)} cells; expected {len(header)} as in the header")
 
 
 def _parquet(file: Path) -> Iterator[tuple[int, object]]:

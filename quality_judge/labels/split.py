@@ -23,7 +23,7 @@ def split_labels(labels: LabelSet, fractions: Sequence[float], *, seed: int) -> 
     (exact where no rows share a group). Every part gets rows of both classes where the labels have both.
     Raises LabelError with the number that is missing where there are too few groups for that.
     """
-    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if not fractions or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:  # so that NaN is refused
         raise InputError(f"fractions are {list(fractions)}; expected numbers above 0 that sum to 1")
     rows, origins = labels.rows(), labels.origins()
     table = _Table(group_names(labels), [_stratum(row) for row in rows], seed)

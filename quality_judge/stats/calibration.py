@@ -3,7 +3,7 @@
 Platt: probability = sigmoid(slope * (raw - center) / scale + bias). Raw scores of different judges differ in spread and
 in where their zero lies, so slope and bias live on standardised scores: center is the median, scale the standard
 deviation with the outer 2.5% on both sides pulled in. The prior, slope ~ N(1, 1) and bias ~ N(log-odds of the labels,
-1), then means the same for every judge. (A prior bias of 0 cost up to 0.05 nats at 20 labels where 93% of rows are good.)
+1), then means the same for every judge. (A prior bias of 0 cost 0.05 nats at 20 labels, 93% of them good.)
 It does not know where scores come from; fit on scores of rows the judge was not trained on.
 """
 
@@ -68,7 +68,8 @@ class Calibration:
         """Probability, float64, same shape as raw, strictly inside (0, 1), never falling as raw rises; NaN for NaN."""
         values = np.asarray(raw, dtype=np.float64)
         if self.method == "platt":
-            found = expit(self.slope * ((values - self.center) / self.scale) + self.bias)
+            with np.errstate(over="ignore"):  # a score beyond all measure ends at an edge, as it should
+                found = expit(self.slope * ((values - self.center) / self.scale) + self.bias)
         else:
             found = np.interp(values, self.knots_raw, self.knots_probability)
         return np.clip(found, EDGE, 1 - EDGE)

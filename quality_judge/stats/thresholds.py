@@ -171,7 +171,7 @@ def _grid(scores: Array, target: float, confidence: float, metric: Guaranteed) -
         counts = _affordable(n, target, confidence)
         counts = counts[counts >= min(START_SHARE * n, counts[-1])] if len(counts) else counts
         spaced = np.linspace(0, len(counts) - 1, min(GRID_POINTS, len(counts))).round().astype(np.int64)
-        counts = counts[spaced]
+        counts = np.union1d(counts[spaced], [n]) if len(counts) else counts
     # Strictly above the next row: given that row, those above it are a fair draw of what the cut keeps.
     return np.asarray([_just_above(float(ordered[count])) if count < n else 0.0 for count in counts])
 

@@ -20,7 +20,7 @@ from quality_judge.engine.surface import surface_counts, surface_features
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.examples import Examples
 
-COUNT_SCALE = 0.3
+COUNT_SCALES = (0.0, 0.3)
 SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.003, 0.03, 0.3)
 Matrix = np.ndarray | sparse.csr_matrix
@@ -102,16 +102,21 @@ class SurfaceFeatures:
     """The design matrix of a set of texts for `fit_linear`, and the way back to a `SurfaceModel`."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        ngrams, counts = surface_features(texts), surface_counts(texts)
+        ngrams, self._counts = surface_features(texts), surface_counts(texts)
         seen_in = np.bincount(ngrams.indices, minlength=ngrams.shape[1])
-        self.idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
-        self.mean, self.scale = counts.mean(axis=0), counts.std(axis=0) + 1e-6
-        scaled = COUNT_SCALE * clipped(counts, self.mean, self.scale)
-        self.matrix = sparse.hstack([weighted(ngrams, self.idf), sparse.csr_matrix(scaled)]).tocsr()
+        self._idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
+        self._mean, self._scale = self._counts.mean(axis=0), self._counts.std(axis=0) + 1e-6
+        self._ngrams = weighted(ngrams, self._idf)
 
-    def model(self, linear: Linear) -> SurfaceModel:
-        """The surface model whose raw scores equal those of `linear` on the design matrix."""
-        ngrams = linear.weight[: len(self.idf)].astype(np.float32)
+    def matrix(self, count_scale: float) -> sparse.csr_matrix:
+        """N-grams beside counts times `count_scale`, which says how much the counts may weigh; CSR (n, F)."""
+        counts = count_scale * clipped(self._counts, self._mean, self._scale)
+        return sparse.hstack([self._ngrams, sparse.csr_matrix(counts)]).tocsr()
+
+    def model(self, linear: Linear, count_scale: float) -> SurfaceModel:
+        """The surface model whose raw scores equal those of `linear` on `matrix(count_scale)`."""
+        split = len(self._idf)
         return SurfaceModel(
-            self.idf, ngrams, self.mean, self.scale, linear.weight[len(self.idf) :] * COUNT_SCALE, np.array([linear.bias])
-        )
+            self._idf, linear.weight[:split].astype(np.float32), self._mean, self._scale,
+            linear.weight[split:] * count_scale, np.array([linear.bias]),
+        )  # fmt: skip

@@ -150,7 +150,7 @@ WRONG = [{"role": "assistant", "content": "bad"}]
         ({"completion": ANSWER, "label": 0}, Sample("", "good", False)),
         ({"prompt": "ask", "chosen": ANSWER, "rejected": WRONG}, Preference("ask", "good", "bad")),
         ({"chosen": chat("ask", "good"), "rejected": chat("ask", "bad")}, Preference("ask", "good", "bad")),
-        ({"prompt": "ask", "chosen": chat("ask", "good"), "rejected": chat("ask", "bad")}, Preference("ask", "good", "bad")),
+        ({"prompt": "ask", "chosen": chat("ask", "x"), "rejected": chat("ask", "y")}, Preference("ask", "x", "y")),
         ({"chosen": chat("a", "b", "c", "d"), "rejected": chat("a", "b", "c", "e")}, Preference("a\nb\nc", "d", "e")),
         ({"chosen": chat("a", "b", "c"), "rejected": chat("a", "b")}, Preference("a", "b\nc", "b")),
         ({"completions": [chat("ask", "x"), chat("ask", "y")]}, Ranking("ask", ("x", "y"))),

@@ -96,7 +96,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_row_order_or_file_names():
 
 def test_the_split_is_the_same_on_every_machine():
     first, second = split_labels(labelled(alone(8, good=4)), (0.5, 0.5), seed=0)
-    assert sorted(row.completion[-1] for row in first.samples) == list("GOLDEN")
+    assert sorted(row.completion[-1] for row in first.samples) == list("0167")
     assert len(second) == 4
 
 
@@ -119,6 +119,11 @@ def test_every_split_gets_a_row_of_a_rare_class():
 def test_too_few_rows_of_a_class_say_how_many_are_missing():
     with pytest.raises(LabelError, match=r"a desirable row; got 1: label 2 more"):
         split_labels(labelled(alone(100, good=1)), (0.8, 0.1, 0.1), seed=0)
+
+
+def test_an_empty_label_set_cannot_be_split():
+    with pytest.raises(LabelError, match="got 0: label 2 more"):
+        split_labels(LabelSet(), (0.5, 0.5), seed=0)
 
 
 def test_one_prompt_for_all_rows_cannot_be_split():

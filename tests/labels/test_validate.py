@@ -89,6 +89,10 @@ def test_a_tied_contradiction_is_left_out():
 def test_an_annotator_who_repeats_a_verdict_has_one_vote():
     rows = [Sample("", "t", True, annotator="x")] * 3 + [Sample("", "t", False, annotator="y")]
     assert clean_labels(labelled(*filler(), *rows))[1].counts["tied"] == 4
+    rows.append(Sample("", "t", False, annotator="z"))
+    cleaned, report = clean_labels(labelled(*filler(), *rows))
+    assert cleaned.samples[-1] == Sample("", "t", False, annotator="y")
+    assert report.counts["outvoted"] == 3
 
 
 def test_pairs_judged_both_ways_contradict_one_another():

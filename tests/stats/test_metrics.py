@@ -1,0 +1,183 @@
+"""Metrics against scikit-learn and scipy, their edges, and the bootstrap."""
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quality_judge.errors import InputError
+from quality_judge.stats import metrics
+
+ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
+
+
+def scored(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.random(n) < 0.6
+    raw = generator.normal(size=n) + 1.66 * labels
+    return labels, raw, 1 / (1 + np.exp(-1.66 * (raw - 0.83)))
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_every_label_metric_agrees_with_scikit_learn_ties_included(rows):
+    from sklearn import metrics as reference
+
+    labels = np.array([label for label, _ in rows])
+    scores = np.array([score for _, score in rows]) / 8
+    if labels.all() or not labels.any():
+        return
+    kept = scores >= 0.5
+    assert metrics.roc_auc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
+    assert metrics.average_precision(labels, scores) == pytest.approx(reference.average_precision_score(labels, scores))
+    assert metrics.accuracy(labels, scores) == pytest.approx(reference.accuracy_score(labels, kept))
+    assert metrics.f1(labels, scores) == pytest.approx(reference.f1_score(labels, kept))
+    assert metrics.cohen_kappa(labels, scores) == pytest.approx(reference.cohen_kappa_score(labels, kept))
+    assert metrics.brier(labels, scores) == pytest.approx(reference.brier_score_loss(labels, scores))
+
+
+@settings(deadline=None)
+@given(st.permutations(range(6)))
+def test_kendall_tau_agrees_with_scipy_where_no_scores_tie(order):
+    from scipy.stats import kendalltau
+
+    assert metrics.kendall_tau([order]) == pytest.approx(kendalltau(order, range(6, 0, -1)).statistic)
+
+
+def test_ece_is_the_weighted_gap_of_equal_width_bins():
+    labels = [True, False, True, True]
+    probability = [0.15, 0.11, 0.95, 1.0]
+    assert metrics.ece(labels, probability) == pytest.approx((2 * abs(0.13 - 0.5) + 2 * abs(0.975 - 1)) / 4)
+
+
+def test_tied_pairs_and_rankings_earn_nothing_beyond_chance():
+    assert metrics.pair_accuracy([1, 2, 3, 4], [1, 1, 4, 1]) == pytest.approx(2.5 / 4)
+    assert metrics.kendall_tau([[1, 1, 1], [3, 2, 1]]) == pytest.approx(0.5)
+
+
+def test_what_is_undefined_is_none_and_never_nan():
+    assert metrics.roc_auc([True, True], [0.1, 0.2]) is None
+    assert metrics.average_precision([False, False], [0.1, 0.2]) is None
+    assert metrics.f1([False, False], [0.1, 0.2]) is None
+    assert metrics.cohen_kappa([True, True], [0.9, 0.9]) is None
+    assert metrics.brier([], []) is None
+    assert metrics.pair_accuracy([], []) is None
+    assert metrics.kendall_tau([]) is None
+
+
+def test_a_summary_has_exactly_the_agreed_keys_and_is_plain_json():
+    labels, raw, probability = scored(80)
+    summary = metrics.summarise(
+        labels, raw, probability, threshold=0.5, draws=50, categories={"spam": (labels, probability), "none": ([], [])}
+    )
+    names = [f"{name}{end}" for name in metrics.METRICS for end in ("", "_ci")]
+    assert set(summary) == {"n", "per_category", *names}
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert set(summary["per_category"]["spam"]) == {"n", "n_positive", "roc_auc", "average_precision"}
+    assert summary["per_category"]["none"]["roc_auc"] is None
+    assert summary["pair_accuracy"] is None
+    assert summary["pair_accuracy_ci"] is None
+
+
+def test_pairs_and_rankings_alone_make_a_summary():
+    summary = metrics.summarise(
+        [], [], [], threshold=0.5, draws=20, pairs=([2, 3, 1], [1, 1, 2]), rankings=[[3, 2, 1], [1, 2]]
+    )
+    assert summary["n"] == 0
+    assert summary["roc_auc"] is None
+    assert summary["ece_ci"] is None
+    assert summary["pair_accuracy"] == pytest.approx(2 / 3)
+    low, high = summary["pair_accuracy_ci"]
+    assert low <= summary["pair_accuracy"] <= high
+    assert summary["kendall_tau"] == 0.0
+
+
+def test_the_same_seed_gives_the_same_summary_and_another_seed_another_interval():
+    labels, raw, probability = scored(60)
+    first, again = (metrics.summarise(labels, raw, probability, threshold=0.5, draws=50) for _ in range(2))
+    other = metrics.summarise(labels, raw, probability, threshold=0.5, draws=50, seed=1)
+    assert first == again
+    assert first["roc_auc"] == other["roc_auc"]
+    assert first["roc_auc_ci"] != other["roc_auc_ci"]
+
+
+def test_a_bootstrap_draw_equals_the_metric_of_the_repeated_rows():
+    labels, raw, probability = scored(30)
+    counts = np.random.default_rng(3).integers(0, 4, size=30)
+    found = metrics._weighted(
+        labels, raw=raw, probability=probability, weights=counts[None, :].astype(float), threshold=0.5
+    )
+    labels, raw, probability = (np.repeat(values, counts) for values in (labels, raw, probability))
+    assert found["roc_auc"][0] == pytest.approx(metrics.roc_auc(labels, raw))
+    assert found["average_precision"][0] == pytest.approx(metrics.average_precision(labels, raw))
+    for name in ("accuracy", "f1", "cohen_kappa", "ece", "brier"):
+        assert found[name][0] == pytest.approx(getattr(metrics, name)(labels, probability))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    """AUC is .88 by construction. P(fewer than 85 of 100 intervals at 95% cover it) < 0.001 at a true 93%."""
+    from scipy.stats import norm
+
+    covered = 0
+    for seed in range(100):
+        labels, raw, probability = scored(150, seed=seed)
+        low, high = metrics.summarise(labels, raw, probability, threshold=0.5, draws=200)["roc_auc_ci"]
+        covered += low <= norm.cdf(1.66 / math.sqrt(2)) <= high
+    assert covered >= 85
+
+
+def test_five_thousand_rows_and_500_draws_take_seconds_not_minutes():
+    labels, raw, probability = scored(5000)
+    started = time.process_time()
+    metrics.summarise(labels, raw, probability, threshold=0.5)
+    assert time.process_time() - started < 5
+
+
+def test_the_reliability_curve_counts_every_row_once():
+    labels, _, probability = scored(200)
+    curve = metrics.reliability_curve(labels, probability)
+    assert sum(part["n"] for part in curve) == 200
+    for part in curve:
+        if part["n"]:
+            assert part["low"] <= part["mean_probability"] <= part["high"]
+            assert part["ci"][0] <= part["fraction_good"] <= part["ci"][1]
+    assert metrics.reliability_curve([True], [1.0])[0]["ci"] is None
+
+
+def test_wilson_agrees_with_scipy():
+    from scipy.stats import binomtest
+
+    interval = binomtest(7, 20).proportion_ci(method="wilson")
+    assert metrics.wilson(7, 20) == pytest.approx([interval.low, interval.high])
+
+
+def test_the_threshold_curve_runs_from_everything_to_the_surest_rows():
+    labels, _, probability = scored(100)
+    curve = metrics.threshold_curve(labels, probability)
+    assert len(curve) == 101
+    assert curve[0]["keep_rate"] == curve[0]["recall"] == 1.0
+    kept = [point["n_kept"] for point in curve]
+    assert kept == sorted(kept, reverse=True)
+    assert curve[-1]["precision"] is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "said"),
+    [
+        ([0, 1, 2], [0, 0, 0], "true and false"),
+        ([True, False], [0.5], "one score for each label"),
+        ([True, False], [0.5, math.nan], "1 of 2 scores are not finite"),
+    ],
+)
+def test_unusable_input_is_refused_in_words(labels, scores, said):
+    with pytest.raises(InputError, match=said):
+        metrics.roc_auc(labels, scores)
+
+
+def test_raw_scores_passed_as_probabilities_are_refused():
+    with pytest.raises(InputError, match="not raw scores"):
+        metrics.ece([True, False], [3.0, -2.0])

@@ -1,0 +1,208 @@
+"""The card says what a judge is, how good it is and what it does not promise; metrics.json holds only real numbers."""
+
+import json
+import math
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quality_judge.card import (
+    METRICS,
+    best_baseline,
+    contenders,
+    metric_names,
+    promise_in_words,
+    render_card,
+    write_card,
+    write_metrics,
+)
+from quality_judge.errors import InputError
+
+HOSTILE = "<script>alert(1)</script> | `x` \n# heading"
+JUDGE = {
+    "name": "helpful-v1",
+    "kind": "scalar",
+    "fingerprint": "3fd5e0a9c1b27744",
+    "base": {"id": "sentence-transformers/all-MiniLM-L6-v2", "revision": None},
+    "rubric": {"name": "helpful", "criteria": "Complete, correct and useful.", "good": "helpful", "bad": "poor"},
+    "calibration": {"method": "platt", "slope": 1.1},
+    "created_with": {"torch": "2.13.0"},
+}
+LABELS = {"train": {"n": 320, "good": 171, "bad": 149}, "test": {"n": 412, "good": 214, "bad": 198}}
+
+
+def sample_metrics(**changes):
+    def scores(start):
+        values = {name: round(start + 0.0117 * i, 4) for i, name in enumerate(METRICS)}
+        return {"n": 412, **values, **{f"{name}_ci": [value - 0.021, value + 0.017] for name, value in values.items()}}
+
+    certificate = {
+        "granted": True, "metric": "precision", "target": 0.9, "confidence": 0.95, "n": 412, "threshold": 0.78,
+        "n_kept": 205, "n_errors": 12, "lower_bound": 0.907, "recall_estimate": 0.611, "labels_missing": None,
+        "message": "",
+    }  # fmt: skip
+    bins = [{"low": 0.0, "high": 0.1, "n": 51, "mean_probability": 0.043, "fraction_good": 0.058, "ci": [0.019, 0.161]}]
+    return {
+        "test": {**scores(0.8123), "per_category": {"spam": {"roc_auc": 0.7891, "roc_auc_ci": [0.701, 0.866]}}},
+        "baselines": {"tfidf_logistic": scores(0.6345), "frozen_base": scores(0.7012), "zero_shot": None},
+        "certificate": certificate,
+        "curves": {"reliability": [*bins, {"low": 0.1, "high": 0.2, "n": 0, "mean_probability": None}]},
+        "seconds": {"train": 81.4},
+        **changes,
+    }
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def numbers(value):
+    """Every number in a JSON value as the card prints it."""
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in numbers(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in numbers(each)]
+    return [f"{value:.3f}"] if isinstance(value, float) else [f"{value:,}"] if isinstance(value, int) else []
+
+
+def test_every_number_of_the_metrics_stands_on_the_card():
+    metrics = sample_metrics()
+    card = render_card(JUDGE, metrics, LABELS)
+    wanted = numbers(metrics["test"]) + numbers(metrics["baselines"]) + numbers(LABELS)
+    assert len(wanted) > 60
+    assert [number for number in wanted if number not in card] == []
+    for name in METRICS.values():
+        assert f"| {name} |" in card
+
+
+def test_the_front_matter_is_what_the_hub_reads():
+    head = front_matter(render_card(JUDGE, sample_metrics(), LABELS))
+    assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "quality-judge" in head["tags"]
+    assert "license" not in head
+    assert "language" not in head
+    (result,) = head["model-index"][0]["results"]
+    assert {metric["type"]: metric["value"] for metric in result["metrics"]}["roc_auc"] == 0.8123
+    assert {"task", "dataset", "metrics"} <= set(result)
+
+
+def test_the_hub_library_accepts_the_card():
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard(render_card({**JUDGE, "license": "apache-2.0", "language": "zh"}, sample_metrics(), LABELS))
+    assert {each.metric_type for each in card.data.eval_results} >= {"roc_auc", "ece"}
+    assert (card.data.license, card.data.language) == ("apache-2.0", "zh")
+
+
+def test_a_base_in_a_local_folder_does_not_name_the_folder():
+    card = render_card({**JUDGE, "base": {"id": "/home/someone/models/tiny"}}, sample_metrics(), LABELS)
+    assert "/home/someone" not in card
+    assert "`tiny`" in card
+    assert "base_model" not in front_matter(card)
+
+
+def test_a_promise_states_target_confidence_and_labels():
+    words = promise_in_words(sample_metrics())
+    assert "0.78 or more has a precision of at least 90%, with confidence 95%, on 412 held-out labels" in words
+    assert "Observed 94.15%, proven lower bound 90.7%" in words
+    assert "Refused" not in words
+
+
+@pytest.mark.parametrize(("missing", "words"), [(240, "About 240 more labels"), (None, "More labels alone will not")])
+def test_a_refusal_is_plain_and_says_what_would_help(missing, words):
+    refused = {"granted": False, "metric": "precision", "target": 0.9, "confidence": 0.95, "n": 80}
+    text = promise_in_words({"certificate": {**refused, "labels_missing": missing}})
+    assert "**Refused.**" in text
+    assert words in text
+    assert "at least" not in text
+
+
+def test_what_is_missing_is_said():
+    card = render_card({}, {}, {})
+    for words in (
+        "No rubric is stated",
+        "No label counts",
+        "was not tested",
+        "No reliability curve",
+        "Nothing is promised",
+    ):
+        assert words in card
+    assert "None" not in card
+    assert "## Shortcuts" not in card
+    assert "model-index" not in front_matter(card)
+
+
+def test_a_judge_below_a_baseline_is_said_to_be():
+    metrics = sample_metrics()
+    assert "is ahead of its best baseline, frozen base (0.701)" in render_card(JUDGE, metrics, LABELS)
+    metrics["baselines"]["frozen_base"]["roc_auc"] = 0.99
+    assert "is **not ahead of** its best baseline, frozen base (0.990)" in render_card(JUDGE, metrics, LABELS)
+
+
+def test_the_best_baseline_by_error_is_the_smallest():
+    metrics = {"baselines": {"a": {"ece": 0.1}, "b": {"ece": 0.3}, "c": {"ece": None}}}
+    assert best_baseline(metrics, "ece") == ("a", 0.1)
+    assert best_baseline(metrics) is None
+
+
+def test_the_shortcut_audit_is_shown_when_it_was_made():
+    shortcuts = {"length": {"roc_auc": 0.643, "roc_auc_ci": [0.59, 0.69]}, "source": 0.712}
+    card = render_card(JUDGE, sample_metrics(shortcuts=shortcuts), LABELS)
+    assert "| length | 0.643 (0.590 to 0.690) |" in card
+    assert "| source | 0.712 |" in card
+
+
+def test_an_unknown_metric_comes_after_the_known_ones():
+    metrics = {"test": {"n": 9, "zeta": 0.5, "ece": 0.1, "roc_auc": 0.9, "f1": None, "roc_auc_ci": [0.8, 1.0]}}
+    assert metric_names(metrics) == ["roc_auc", "ece", "zeta"]
+    assert list(contenders(metrics)) == ["judge"]
+
+
+def test_words_from_outside_stay_words():
+    judge = {**JUDGE, "name": HOSTILE, "rubric": {"name": HOSTILE, "criteria": HOSTILE}, "base": HOSTILE}
+    metrics = sample_metrics(baselines={HOSTILE: {"roc_auc": 0.5}}, shortcuts={HOSTILE: 0.5})
+    card = render_card(judge, metrics, {HOSTILE: 3})
+    body = card.split("---\n", 2)[2]
+    assert "<script>" not in body
+    assert not re.search(r"^# heading", body, re.MULTILINE)
+    assert front_matter(card)["model-index"][0]["name"] == HOSTILE
+    for line in body.splitlines():
+        if line.startswith("| ROC AUC |"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 4
+
+
+def test_tables_have_as_many_cells_as_their_header():
+    table = []
+    for line in [*render_card(JUDGE, sample_metrics(), LABELS).splitlines(), ""]:
+        if line.startswith("|"):
+            table.append(line.count("|"))
+        else:
+            assert len(set(table)) <= 1
+            table = []
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_metrics_that_are_no_numbers_are_refused_by_name(tmp_path, wrong):
+    with pytest.raises(InputError, match=r"metrics\.test\.roc_auc_ci\.1 is not a finite number"):
+        write_metrics(tmp_path / "metrics.json", {"test": {"roc_auc_ci": [0.1, wrong]}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_and_card_are_written_whole(tmp_path):
+    write_metrics(tmp_path / "metrics.json", sample_metrics())
+    write_card(tmp_path / "card.md", "质量\n")
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == sample_metrics()
+    assert (tmp_path / "card.md").read_bytes() == "质量\n".encode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.md", "metrics.json"]
+
+
+@given(
+    st.dictionaries(st.text(max_size=20), st.floats() | st.none() | st.integers() | st.text(max_size=20), max_size=6)
+)
+def test_any_test_scores_give_a_card_without_nan(scores):
+    card = render_card({"name": "j"}, {"test": scores}, {})
+    front_matter(card)
+    table = "\n".join(line for line in card.splitlines() if line.startswith("|"))
+    assert not re.search(r"\| (nan|inf|-inf) ", table)
