@@ -110,7 +110,7 @@ def interval(scores: Mapping[str, Any], name: str) -> tuple[float, float] | None
 def contenders(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The scores of the judge, under "judge", and of each baseline that has any; in the order of metrics.json."""
     found = {"judge": metrics.get("test"), **(metrics.get("baselines") or {})}
-    return {name: scores for name, scores in found.items() if scores}
+    return {name: scores for name, scores in found.items() if isinstance(scores, Mapping) and scores}
 
 
 def metric_names(metrics: Mapping[str, Any]) -> list[str]:
@@ -236,8 +236,8 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     rows = [[METRICS.get(name, name), *(_with_interval(scores, name) for scores in scored.values())] for name in names]
     n = _count(scored["judge"].get("n"))
     parts = [f"On {n} held-out labels; in brackets the bootstrap interval.", _table(header, rows), _comparison(metrics)]
-    categories = scored["judge"].get("per_category") or {}
-    if categories:
+    categories = scored["judge"].get("per_category")
+    if isinstance(categories, Mapping) and categories:
         kinds = metric_names({"baselines": categories})
         cells = [[who, *(_with_interval(scores, name) for name in kinds)] for who, scores in categories.items()]
         parts.append(_table(["category", *(METRICS.get(name, name) for name in kinds)], cells))
@@ -250,7 +250,8 @@ def _comparison(metrics: Mapping[str, Any]) -> str:
     if best is None or own is None:
         return "There is no baseline to compare it with."
     verdict = "ahead of" if own > best[1] else "**not ahead of**"
-    return f"By ROC AUC the judge ({own:.3f}) is {verdict} its best baseline, {_plain(best[0].replace('_', ' '))} ({best[1]:.3f})."
+    rival = _plain(best[0].replace("_", " "))
+    return f"By ROC AUC the judge ({own:.3f}) is {verdict} its best baseline, {rival} ({best[1]:.3f})."
 
 
 def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -99,7 +99,8 @@ class ScoreProfile:
 class ReportData:
     """Everything the page shows; whatever is None is said to be missing.
 
-    judge: what judge.json says. metrics: metrics.json (see `quality_judge.card`), with "curves" if they were drawn:
+    judge: what judge.json says, with "fingerprint"; its "thresholds" may also hold a policy's "keep" and "review".
+    metrics: metrics.json (see `quality_judge.card`), with "curves" if they were drawn:
     "reliability" [{low, high, n, mean_probability, fraction_good, ci}], "threshold" [{threshold, precision, recall,
     keep_rate, n_kept}]. validation: [{expectation, column, success, observed, allowed}]. provenance: {input, output,
     command, seconds, rows_per_second, versions, date}.
@@ -299,24 +300,28 @@ def _reliability(bins: Sequence[Mapping[str, Any]]) -> View | None:
 
 
 def _x(each: Mapping[str, Any]) -> float | None:
-    return finite(each.get("mean_probability"))
+    return _unit(each.get("mean_probability"))
 
 
 def _y(each: Mapping[str, Any]) -> float | None:
-    return finite(each.get("fraction_good"))
+    return _unit(each.get("fraction_good"))
+
+
+def _unit(value: object) -> float | None:
+    """`value` where a chart from 0 to 1 has a place for it, else None."""
+    known = finite(value)
+    return known if known is not None and 0 <= known <= 1 else None
 
 
 def _tradeoff(curve: Sequence[Mapping[str, Any]], marks: Sequence[tuple[str, float]]) -> View | None:
-    ordered = sorted(
-        (each for each in curve if finite(each.get("threshold")) is not None), key=lambda e: e["threshold"]
-    )
+    ordered = sorted((each for each in curve if _unit(each.get("threshold")) is not None), key=lambda e: e["threshold"])
     if not ordered:
         return None
     kept = ordered[:: max(1, math.ceil(len(ordered) / MAX_POINTS))]
     if kept[-1] is not ordered[-1]:
         kept.append(ordered[-1])
     lines = {
-        name: [(each["threshold"], value) for each in kept if (value := finite(each.get(name))) is not None]
+        name: [(each["threshold"], value) for each in kept if (value := _unit(each.get(name))) is not None]
         for name in ("precision", "recall", "keep_rate")
     }
     return {"lines": {name: points for name, points in lines.items() if points}, "marks": _marks(marks)}
@@ -352,11 +357,11 @@ def _duel(metrics: Mapping[str, Any]) -> View | None:
     rivals = {
         name: (value, interval(scores, "roc_auc"))
         for name, scores in list(contenders(metrics).items())[:MAX_CONTENDERS]
-        if (value := finite(scores.get("roc_auc"))) is not None
+        if (value := _unit(scores.get("roc_auc"))) is not None
     }
     if not rivals:
         return None
-    lowest = min(min(value, bounds[0] if bounds else 1.0) for value, bounds in rivals.values())
+    lowest = min(min(value, bounds[0] if bounds else 1.0, 1.0) for value, bounds in rivals.values())
     start = min(0.5, math.floor(max(0.0, lowest - 0.01) * 10) / 10)
     own = rivals.pop("judge", None)
     dots = [{"name": "judge", "value": own[0], "bounds": own[1]}] if own else []

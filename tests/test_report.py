@@ -380,7 +380,7 @@ def test_a_corpus_without_rows_has_a_page():
     assert "No row came in." in text_of(render_report(sample_report(profile=empty)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60), st.floats(allow_nan=True), st.integers(0, 10**15))
 def test_any_text_and_any_number_give_a_page_that_can_be_written(text, number, rows):
     metrics = {"test": {"n": rows, "roc_auc": number, "roc_auc_ci": [number, number], "ece": number}}
