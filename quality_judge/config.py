@@ -7,7 +7,9 @@ It knows nothing of what the settings do.
 
 from __future__ import annotations
 
+import copy
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quality_judge.errors import ConfigError, gathered, unknown
 
 MAX_YAML_BYTES = 1_000_000
-MAX_YAML_DEPTH = 20
+MAX_DEPTH = 20
 
 
 class Strict(BaseModel):
@@ -45,7 +47,6 @@ class TrainConfig(Strict):
     weight_decay: float = Field(0.01, ge=0, le=10)
     lora_rank: int = Field(16, ge=1, le=1024)
     lora_alpha: int = Field(32, ge=1, le=4096)
-    lora_dropout: float = Field(0.05, ge=0, lt=1)
     max_steps: int = Field(4000, ge=1)
     folds: int = Field(4, ge=2, le=20)
     surface: bool = True
@@ -69,18 +70,20 @@ class JudgeConfig(Strict):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that also refuses aliases and duplicate keys."""
+    """SafeLoader that also refuses aliases, tags and duplicate keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed")
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.YAMLError("tags (!name) are not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
+        keys = Counter(repr(self.construct_object(key, deep=True)) for key, _ in node.value)
+        twice = [key for key, count in keys.items() if count > 1]
         if twice:
-            raise yaml.YAMLError(f"the key {min(twice)!r} stands twice")
+            raise yaml.YAMLError(f"the key {min(twice)} stands twice")
         return super().construct_mapping(node, deep)
 
 
@@ -95,8 +98,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as YAML: {_one_line(error)}") from error
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(f"{path} holds a {type(data).__name__}; expected a mapping of names to values")
-    if _depth(data) > MAX_YAML_DEPTH:
-        raise ConfigError(f"{path} is nested deeper than {MAX_YAML_DEPTH} levels")
+    if depth(data) > MAX_DEPTH:
+        raise ConfigError(f"{path} is nested deeper than {MAX_DEPTH} levels")
     return data
 
 
@@ -111,7 +114,7 @@ def parse(model: type[Model], data: Mapping[str, Any], *, where: str) -> Model:
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """A copy of `data` with each `key.sub=value` applied; a value is read as JSON, else taken as text."""
-    result: dict[str, Any] = json.loads(json.dumps(data))
+    result: dict[str, Any] = copy.deepcopy(dict(data))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
@@ -124,6 +127,15 @@ def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
                 raise ConfigError(f"--set {key}: {parent!r} is a value, not a group of settings")
         target[last] = _value(text)
     return result
+
+
+def depth(data: Any) -> int:
+    """How many mappings and lists stand in one another in `data`; 0 for a plain value."""
+    if isinstance(data, dict):
+        return 1 + max(map(depth, data.values()), default=0)
+    if isinstance(data, list):
+        return 1 + max(map(depth, data), default=0)
+    return 0
 
 
 def load_judge_config(path: str | Path, overrides: Sequence[str] = ()) -> JudgeConfig:
@@ -164,16 +176,8 @@ def _known_keys(model: type[BaseModel], location: list[str]) -> list[str]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
-
-
-def _depth(data: Any) -> int:
-    if isinstance(data, dict):
-        return 1 + max(map(_depth, data.values()), default=0)
-    if isinstance(data, list):
-        return 1 + max(map(_depth, data), default=0)
-    return 0
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -19,10 +20,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from quality_judge.config import Strict, parse
-from quality_judge.errors import ConfigError, InputError, JudgeError
+from quality_judge.config import MAX_DEPTH, Strict, depth, parse
+from quality_judge.errors import ConfigError, InputError, JudgeError, unknown
 from quality_judge.rubric import Rubric
 
 FORMAT_VERSION = 1
@@ -37,6 +38,7 @@ REQUIRED_FILES = (HEAD_FILE, TOKENIZER_FILE, GOLDEN_FILE, CARD_FILE, METRICS_FIL
 ALLOWED_FILES = (*REQUIRED_FILES, ADAPTER_FILE)
 MAX_JUDGE_JSON_BYTES = 16_000_000
 MAX_FILE_BYTES = 64 << 30
+MAX_VOCABULARY = 1 << 24
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -54,7 +56,7 @@ class Encoding(Strict):
     """How text becomes ids: `prefix + [prompt + between] + completion + suffix`, cut to `max_tokens`.
 
     head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
-    lengths rising. control_ids: ids that no text may produce; control_tokens: how they are spelled.
+    lengths rising, the last at least `max_tokens`. control_ids: ids that no text may produce; control_tokens: how they are spelled.
     """
 
     prefix: tuple[int, ...]
@@ -68,6 +70,23 @@ class Encoding(Strict):
     head_bytes: int = Field(ge=16)
     tail_bytes: int = Field(ge=0)
     buckets: tuple[tuple[int, int], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_row_has_a_place(self) -> Encoding:
+        lengths = [length for length, _ in self.buckets]
+        if (
+            lengths != sorted(set(lengths))
+            or lengths[-1] < self.max_tokens
+            or min(min(pair) for pair in self.buckets) < 1
+        ):
+            raise ValueError("buckets must rise, hold at least one row each, and reach max_tokens")
+        if len(self.prefix) + len(self.between) + len(self.suffix) >= self.max_tokens:
+            raise ValueError("the special tokens leave no room for content within max_tokens")
+        if not all(
+            0 <= i < MAX_VOCABULARY for i in (*self.prefix, *self.between, *self.suffix, *self.control_ids, self.pad)
+        ):
+            raise ValueError(f"a token id is not in 0 … {MAX_VOCABULARY - 1}")
+        return self
 
 
 class Lora(Strict):
@@ -86,7 +105,7 @@ class Stack(Strict):
 
 
 class JudgeSpec(Strict):
-    """Everything in judge.json."""
+    """Everything in judge.json. files: the sha256 of every other file. checksum: of all the rest of judge.json."""
 
     format_version: Literal[1] = FORMAT_VERSION
     name: str
@@ -107,6 +126,7 @@ class JudgeSpec(Strict):
     training: dict[str, Any] = {}
     created_with: dict[str, str]
     files: dict[str, str]
+    checksum: str = ""
 
     @property
     def threshold(self) -> float | None:
@@ -151,6 +171,11 @@ def canonical_json(content: Any) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """The sha256, hexadecimal, over what judge.json holds beside its own checksum."""
+    return hashlib.sha256(canonical_json({key: content[key] for key in content if key != "checksum"})).hexdigest()
+
+
 def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | Path]) -> Judge:
     """The judge saved at `folder` (which must not exist yet), its hashes filled in; `files` are bytes or paths to copy.
 
@@ -158,6 +183,9 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
     """
     folder = Path(folder)
     refuse_existing(folder)
+    foreign = sorted(set(files) - set(ALLOWED_FILES))
+    if foreign:
+        raise InputError(unknown("file of a judge", foreign[0], ALLOWED_FILES))
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -167,7 +195,9 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
             else:
                 (scratch / name).write_bytes(content)
         spec = spec.model_copy(update={"files": {name: sha256_of(scratch / name) for name in sorted(files)}})
-        text = json.dumps(spec.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        content = spec.model_dump(mode="json", exclude={"checksum"})
+        content["checksum"] = checksum_of(content)
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         (scratch / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")
         for path in scratch.iterdir():
             path.chmod(0o644)
@@ -182,8 +212,10 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
 
 def refuse_existing(folder: str | Path) -> None:
     """Raises InputError when something stands at `folder`: a judge is never overwritten."""
-    if Path(folder).exists():
-        raise InputError(f"{folder} exists; a judge is never overwritten: choose a new name, such as one with a version")
+    if os.path.lexists(folder):
+        raise InputError(
+            f"{folder} exists; a judge is never overwritten: choose a new name, such as one with a version"
+        )
 
 
 def load_judge(folder: str | Path) -> Judge:
@@ -229,9 +261,13 @@ def _read_spec(folder: Path) -> JudgeSpec:
     try:
         if path.is_symlink() or path.stat().st_size > MAX_JUDGE_JSON_BYTES:
             raise JudgeError(f"{path} is a link or larger than {MAX_JUDGE_JSON_BYTES} bytes; it is refused")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant, parse_float=_finite)
         if not isinstance(data, dict):
             raise JudgeError(f"{path} does not hold a JSON object")
+        if depth(data) > MAX_DEPTH:
+            raise JudgeError(f"{path} is nested deeper than {MAX_DEPTH} levels; it is refused")
+        if data.get("checksum") != checksum_of(data):
+            raise JudgeError(f"{path} does not match its own checksum; the copy is damaged or was edited")
         return parse(JudgeSpec, data, where=str(path))
     except ConfigError as error:
         raise JudgeError(str(error)) from error
@@ -243,11 +279,18 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)
+
+
 def _regular_files(folder: Path) -> set[str]:
     names = set()
     for entry in os.scandir(folder):
         if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
-            raise JudgeError(f"judge folder {folder} is refused: {entry.name} is a link or a folder; only plain files belong")
+            raise JudgeError(
+                f"judge folder {folder} is refused: {entry.name} is a link or a folder; only plain files belong"
+            )
         if entry.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
             raise JudgeError(f"judge folder {folder} is refused: {entry.name} is larger than {MAX_FILE_BYTES} bytes")
         names.add(entry.name)

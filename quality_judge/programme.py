@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from quality_judge.errors import EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
@@ -31,6 +32,37 @@ def say(summary: Mapping[str, Any]) -> None:
     """Prints `summary` as one line of JSON on stdout; not-a-number is refused, keys keep their order."""
     sys.stderr.flush()
     print(json.dumps(summary, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def tell(message: str) -> None:
+    """Prints `message` for a person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int, float], None]]]:
+    """Gives a function from a stage's name to `advance(step, steps, loss)`; bars on a terminal, a line each quarter else."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def stage(name: str) -> Callable[[int, int, float], None]:
+            bar = progress.add_task(name, total=None, loss=0.0)
+
+            def advance(step: int, steps: int, loss: float) -> None:
+                progress.update(bar, completed=step, total=steps, loss=loss)
+                if not console.is_terminal and step * 4 // steps != (step - 1) * 4 // steps:
+                    tell(f"{name}: step {step} of {steps}, loss {loss:.3f}")
+
+            return advance
+
+        yield stage
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -60,6 +60,7 @@ class Scores:
     raw: model output, float64 (n,); NaN where the code is not OK.
     probability: calibrated P(an expert would call it good), float64 (n,) in [0, 1]; NaN where there is none.
     code: index into CODES, int8 (n,).   flags: True where the flag stands, bool (n, len(FLAGS)).
+    category_raw: raw score of each category, float64 (n, len(category_names)), NaN without a score.
     categories: True where the category applies, bool (n, len(category_names)).
     """
 
@@ -67,6 +68,7 @@ class Scores:
     probability: np.ndarray
     code: np.ndarray
     flags: np.ndarray
+    category_raw: np.ndarray
     categories: np.ndarray
     category_names: tuple[str, ...] = ()
 

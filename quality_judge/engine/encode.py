@@ -68,7 +68,7 @@ class Encoder:
     def __init__(self, tokenizer_json: str, encoding: Encoding) -> None:
         self.encoding = encoding
         self._tokenizer = _content_tokenizer(tokenizer_json)
-        self._is_control = np.zeros(max(self._tokenizer.get_vocab_size(), *encoding.control_ids, 0) + 1, bool)
+        self._is_control = np.zeros(max(0, *self._tokenizer.get_vocab().values(), *encoding.control_ids) + 1, bool)
         self._is_control[list(encoding.control_ids)] = True
 
     def encode(self, completions: Sequence[str], prompts: Sequence[str] | None = None) -> Encoded:
@@ -131,7 +131,9 @@ def spliced(parts: Sequence[tuple[int, ...] | Ragged], n: int) -> Ragged:
     return result
 
 
-def build_encoding(tokenizer: Any, architecture: str, *, max_tokens: int, cut_at: str, limit: int | None) -> tuple[Encoding, str]:
+def build_encoding(
+    tokenizer: Any, architecture: str, *, max_tokens: int, cut_at: str, limit: int | None
+) -> tuple[Encoding, str]:
     """The encoding for a transformers tokenizer, and the content tokenizer's JSON that belongs in the judge.
 
     limit: the most positions the base can see. Raises BaseModelError when the tokenizer lets control ids through.
@@ -141,8 +143,13 @@ def build_encoding(tokenizer: Any, architecture: str, *, max_tokens: int, cut_at
     content_json = without_added_tokens(backend.to_str())
     content = _content_tokenizer(content_json)
     prefix, between, suffix = _specials(tokenizer, content, architecture)
-    unknown = tokenizer.unk_token_id
-    added = {int(i): token.content for i, token in sorted(backend.get_added_tokens_decoder().items()) if i != unknown}
+    roles = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask")}
+    plain = {tokenizer.unk_token_id} - roles  # a text may hold what is unknown; GPT-2's unknown is also its end
+    added = {
+        int(i): token.content
+        for i, token in sorted(backend.get_added_tokens_decoder().items())
+        if i not in plain and (token.special or not token.content.isspace())
+    }
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     lengths = [length for length in BUCKET_LENGTHS if length < max_tokens] + [max_tokens]
     tail = BYTES_PER_TOKEN * max_tokens if cut_at == "head_tail" else 0
@@ -156,9 +163,17 @@ def build_encoding(tokenizer: Any, architecture: str, *, max_tokens: int, cut_at
 
 
 def without_added_tokens(tokenizer_json: str) -> str:
-    """The tokenizer's JSON without added tokens, template, truncation and padding: it can encode content only."""
-    data = json.loads(tokenizer_json)
-    return json.dumps(data | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}, ensure_ascii=False)
+    """The tokenizer's JSON without added tokens, template, truncation and padding: it can encode content only.
+
+    Added tokens that are mere runs of spaces (as in GPT-NeoX and ModernBERT) are content and stay, if their ids can.
+    """
+    data = json.loads(tokenizer_json) | {"post_processor": None, "truncation": None, "padding": None}
+    spaces = [token for token in data["added_tokens"] if not token["special"] and token["content"].isspace()]
+    content_json = json.dumps(data | {"added_tokens": spaces}, ensure_ascii=False)
+    content = _content_tokenizer(content_json)
+    if all(content.token_to_id(token["content"]) == token["id"] for token in spaces):
+        return content_json
+    return json.dumps(data | {"added_tokens": []}, ensure_ascii=False)
 
 
 def refuse_leaks(content_json: str, encoding: Encoding) -> None:
@@ -167,7 +182,9 @@ def refuse_leaks(content_json: str, encoding: Encoding) -> None:
     own = {*encoding.prefix, *encoding.suffix}
     inner = set(encoded.tokens.ids.tolist()) & (set(encoding.control_ids) - own)
     if inner:
-        raise BaseModelError(f"the tokenizer turns text into control ids {sorted(inner)[:5]}; it cannot be used for a judge")
+        raise BaseModelError(
+            f"the tokenizer turns text into control ids {sorted(inner)[:5]}; it cannot be used for a judge"
+        )
 
 
 def _content_tokenizer(tokenizer_json: str) -> Tokenizer:
@@ -177,13 +194,17 @@ def _content_tokenizer(tokenizer_json: str) -> Tokenizer:
         raise JudgeError(f"the tokenizer cannot be read ({type(error).__name__}); it is damaged or foreign") from error
 
 
-def _specials(tokenizer: Any, content: Tokenizer, architecture: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _specials(
+    tokenizer: Any, content: Tokenizer, architecture: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Prefix, between and suffix ids, read off what the tokenizer puts around a letter and a pair of letters."""
     inner = content.encode("a", add_special_tokens=False).ids
     single = tokenizer("a")["input_ids"]
     at = next((i for i in range(len(single)) if single[i : i + len(inner)] == inner), None)
     if at is None:
-        raise BaseModelError("the tokenizer changes plain content when it adds its special tokens; it cannot be spliced")
+        raise BaseModelError(
+            "the tokenizer changes plain content when it adds its special tokens; it cannot be spliced"
+        )
     prefix, suffix = tuple(single[:at]), tuple(single[at + len(inner) :])
     if architecture == "encoder":
         pair = tokenizer("a", "a")["input_ids"]

@@ -27,6 +27,7 @@ from quality_judge.scores import (
 )  # fmt: skip
 from quality_judge.stats.calibration import Calibration
 
+CATEGORY_CUT = 0.5
 Column = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
 
 
@@ -110,7 +111,14 @@ class Scorer:
         raw[code != CODES.index(OK)] = np.nan
         probability = self._calibration.apply(raw) if self._calibration else np.full(len(raw), np.nan)
         flags = self._flags([text for text in (completion, prompt) if text], cut, probability)
-        return Scores(raw, probability, code, flags, self._categories(outputs, code), self.judge.spec.categories)
+        return Scores(raw, probability, code, flags, outputs, self._categories(outputs), self.judge.spec.categories)
+
+    def category_probabilities(self, scores: Scores) -> dict[str, np.ndarray]:
+        """P(it applies) of each category, float64 (n,), NaN where the row has no score."""
+        return {
+            name: calibration.apply(scores.category_raw[:, self.judge.spec.categories.index(name)])
+            for name, calibration in self._category_calibrations.items()
+        }
 
     def _read(self, column: Column) -> Texts:
         encoding = self.judge.spec.encoding
@@ -148,26 +156,32 @@ class Scorer:
             flags[:, FLAGS.index(NEAR_THRESHOLD)] = np.abs(np.nan_to_num(probability, nan=2.0) - threshold) <= band
         return flags
 
-    def _categories(self, outputs: np.ndarray, code: np.ndarray) -> np.ndarray:
+    def _categories(self, outputs: np.ndarray) -> np.ndarray:
         applies = np.zeros(outputs.shape, bool)
         for index, name in enumerate(self.judge.spec.categories):
-            calibration = self._category_calibrations.get(name)
-            probability = calibration.apply(outputs[:, index]) if calibration else np.full(len(code), np.nan)
-            applies[:, index] = np.nan_to_num(probability, nan=0.0) >= 0.5
+            if name in self._category_calibrations:
+                probability = self._category_calibrations[name].apply(outputs[:, index])
+                applies[:, index] = np.nan_to_num(probability, nan=0.0) >= CATEGORY_CUT
         return applies
 
 
-def load_scorer(judge: Judge, *, device: str | None = None, threads: int | None = None) -> Scorer:
+def load_scorer(
+    judge: Judge, *, device: str | None = None, threads: int | None = None, precision: torch.dtype | None = None,
+    prove: bool = True,
+) -> Scorer:  # fmt: skip
     """The judge's scorer on `device` (a GPU when there is one, else the CPU), its golden rows scored as they should.
 
-    threads: how many batches at once on the CPU; torch's own number when None.
+    threads: how many batches at once on the CPU; torch's own number when None. precision: the device's best when
+    None. prove: False only while a judge is being made and has no golden rows yet.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     spec = judge.spec
     pool = ForwardPool(
-        load_model(judge), device=device, dtype=precision_here(device), threads=threads or torch.get_num_threads()
-    )
+        load_model(judge), device=device, dtype=precision or precision_here(device),
+        threads=threads or torch.get_num_threads(),
+    )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))
     scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)
-    refuse_drift(scorer, judge)
+    if prove:
+        refuse_drift(scorer, judge)
     return scorer

@@ -50,7 +50,14 @@ class SurfaceModel:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SurfaceModel:
         """The model from the head file. Raises JudgeError when a tensor is missing or has another shape."""
         wide, narrow = (1 << FEATURE_BITS,), (len(COUNT_NAMES),)
-        shapes = {"idf": wide, "ngram_weight": wide, "mean": narrow, "scale": narrow, "count_weight": narrow, "bias": (1,)}
+        shapes = {
+            "idf": wide,
+            "ngram_weight": wide,
+            "mean": narrow,
+            "scale": narrow,
+            "count_weight": narrow,
+            "bias": (1,),
+        }
         for name, shape in shapes.items():
             if PREFIX + name not in tensors or tuple(tensors[PREFIX + name].shape) != shape:
                 raise JudgeError(f"the head file does not hold {PREFIX + name!r} of shape {shape}")

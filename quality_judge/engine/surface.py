@@ -32,6 +32,8 @@ def surface_features(texts: Sequence[str]) -> sparse.csr_matrix:
 
     Character n-grams of CHARACTER_SIZES within a row and word n-grams of WORD_SIZES, lower-cased, hashed.
     """
+    if not texts:
+        return sparse.csr_matrix((0, 1 << FEATURE_BITS), dtype=np.float32)
     characters, row_of = _characters([f" {text.lower()} " for text in texts])
     keys, rows = _character_ngrams(characters, row_of)
     word_keys, word_rows = _word_ngrams(characters, row_of)
@@ -60,8 +62,12 @@ def surface_counts(texts: Sequence[str]) -> np.ndarray:
     starts, ends, word_row = _words(kinds, row_of)
     words = np.bincount(word_row, minlength=n)
     hashes = _word_hashes(characters, starts, ends)
-    distinct_words = np.bincount(np.unique(np.stack([word_row.astype(np.uint64), hashes]), axis=1)[0].astype(int), minlength=n)
-    distinct = np.bincount((np.unique(row_of.astype(np.uint64) << np.uint64(32) | characters) >> np.uint64(32)).astype(int), minlength=n)
+    distinct_words = np.bincount(
+        np.unique(np.stack([word_row.astype(np.uint64), hashes]), axis=1)[0].astype(int), minlength=n
+    )
+    distinct = np.bincount(
+        (np.unique(row_of.astype(np.uint64) << np.uint64(32) | characters) >> np.uint64(32)).astype(int), minlength=n
+    )
     shares = [total(kinds & kind != 0) / length for kind in (_LETTER, _DIGIT, _PUNCTUATION, _SPACE)]
     return np.column_stack([
         np.log1p(length), np.log1p(words), np.log1p(length / np.maximum(words, 1)), *shares,

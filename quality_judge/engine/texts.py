@@ -18,6 +18,7 @@ from quality_judge.errors import CorpusError
 from quality_judge.scores import BINARY_TEXT, CODES, EMPTY_TEXT, NULL_TEXT, OK
 
 MAX_CONTROL_SHARE = 0.3
+SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # half an emoji is one unreadable character, not three
 BLANK = r"^[\p{Z}\p{C}\x{200B}\x{2800}\x{3164}\x{FE0F}]*$"
 NOT_TEXT = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{FFFD}]"
 HIDDEN = r"[\x{00AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}\x{E0000}-\x{E007F}\x{F0000}-\x{FFFFD}]"
@@ -37,7 +38,9 @@ class Texts:
     hidden: np.ndarray
 
 
-def read_texts(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None], *, head_bytes: int, tail_bytes: int) -> Texts:
+def read_texts(
+    column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None], *, head_bytes: int, tail_bytes: int
+) -> Texts:
     """`Texts` of a column of strings or bytes; of a longer text only the first and last bytes are read.
 
     The cut comes before any other look at the row, so a row of any size costs the same. Raises CorpusError for a
@@ -99,7 +102,11 @@ def _decoded(raw: pa.Array, head_bytes: int, tail_bytes: int) -> tuple[pa.Array,
         return raw.cast(pa.large_string()), truncated, invalid
     except pa.ArrowInvalid:
         invalid = ~np.fromiter((_is_utf8(value.as_buffer()) for value in raw), bool, len(raw))
-        raw = _replaced(raw, np.flatnonzero(invalid), lambda value: value.decode("utf-8", "replace").encode())
+        raw = _replaced(
+            raw,
+            np.flatnonzero(invalid),
+            lambda value: SURROGATE.sub(b"\xff", value).decode("utf-8", "replace").encode(),
+        )
         return raw.cast(pa.large_string()), truncated, invalid
 
 

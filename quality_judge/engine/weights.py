@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ FULL = "full."
 HEAD_WEIGHT = "head.weight"
 HEAD_BIAS = "head.bias"
 UNUSED_TENSORS = ("pooler.",)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
 
 
 @contextmanager
@@ -49,27 +51,31 @@ def load_tokenizer(base: Base) -> Any:
     """The base's fast tokenizer. Raises BaseModelError when there is none."""
     from transformers import AutoTokenizer
 
+    if not any(path for pattern in TOKENIZER_FILES for path in base.folder.glob(pattern)):
+        raise BaseModelError(f"{base.folder} holds no tokenizer; give a folder with a tokenizer.json")
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
         raise BaseModelError(f"the tokenizer of {base.id} cannot be loaded from {base.folder}: {error}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise BaseModelError(f"{base.id} has no fast tokenizer (tokenizer.json); convert it with transformers first")
     return tokenizer
 
 
-def load_body(base: Base) -> nn.Module:
-    """The base without any head, float32 on the CPU. Raises BaseModelError when a tensor is missing or too many."""
+def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
+    """The base without any head, float32 on the CPU. attention: transformers' name of the kernel. Raises BaseModelError when a tensor is missing or too many."""
     from transformers import AutoModel
 
     try:
         with quiet():
             body, info = AutoModel.from_pretrained(
-                str(base.folder), dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False,
+                str(base.folder), dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
                 use_safetensors=True, local_files_only=True, output_loading_info=True,
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if attention != "eager" and "attention implementation" in str(error):  # MPNet and DeBERTa have no other
+            return load_body(base, attention="eager")
         raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {error}") from error
     faults = {
         key: sorted(name for name in info[key] if not str(name).startswith(UNUSED_TENSORS))
@@ -85,7 +91,10 @@ def load_body(base: Base) -> nn.Module:
 def hidden_size(base: Base) -> int:
     """The width of the base's hidden states."""
     config = base.config.get("text_config", base.config)
-    return int(config.get("hidden_size") or config.get("d_model") or config["dim"])
+    sizes = [config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if config.get(key)]
+    if not sizes:
+        raise BaseModelError(f"{base.folder / 'config.json'} names no hidden_size; is it a text model?")
+    return int(sizes[0])
 
 
 def load_model(judge: Judge) -> ScalarModel:
@@ -101,6 +110,8 @@ def load_model(judge: Judge) -> ScalarModel:
     if spec.method != "frozen":
         apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora)
     head = read_tensors(judge.path(HEAD_FILE))
+    if not {HEAD_WEIGHT, HEAD_BIAS} <= set(head):
+        raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
     return model.eval()
 
@@ -120,6 +131,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 @torch.no_grad()
 def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | None) -> None:
     """Merges the adapter into `body`: W + (alpha / rank) · B A for each LoRA pair, or the full tensor itself."""
+    from transformers.pytorch_utils import Conv1D
+
     parameters = dict(body.named_parameters())
     used = set()
     for name in tensors:
@@ -132,12 +145,16 @@ def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | N
                 raise JudgeError(f"the adapter is incomplete: {LORA_B + module!r} or its rank is missing")
             a, b = tensors[name], tensors[LORA_B + module]
             weight = parameters.get(f"{module}.weight")
+            if weight is not None and isinstance(body.get_submodule(module), Conv1D):
+                weight = weight.T  # GPT-2 keeps its weights as (in, out)
             if weight is None or a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
                 raise JudgeError(f"the adapter does not fit the base at {module!r}")
             weight += (lora.alpha / lora.rank) * (b @ a)
             used |= {name, LORA_B + module}
     if used != set(tensors) or not used:
-        raise JudgeError(f"the adapter holds tensors that fit nothing: {sorted(set(tensors) - used)[:5] or 'it is empty'}")
+        raise JudgeError(
+            f"the adapter holds tensors that fit nothing: {sorted(set(tensors) - used)[:5] or 'it is empty'}"
+        )
 
 
 def fill_parameter(parameters: Mapping[str, Tensor], name: str, value: Tensor) -> None:

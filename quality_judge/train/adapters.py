@@ -24,9 +24,7 @@ def prepared(body: nn.Module, method: str, config: TrainConfig) -> nn.Module:
         return body
     from peft import LoraConfig, get_peft_model
 
-    settings = LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules="all-linear"
-    )
+    settings = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(config.seed)
         warnings.simplefilter("ignore")

@@ -77,8 +77,8 @@ def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequen
     if not rows:
         raise LabelError("the label files hold no row that says anything: no label, no order, no category")
     prompts, completions, label, weight, categories, unit, rank = (list(column) for column in zip(*rows, strict=True))
-    texts = _read(completions, encoder.encoding)
-    encoded = encoder.encode(texts, _read(prompts, encoder.encoding))
+    texts = read_for(encoder.encoding, completions)
+    encoded = encoder.encode(texts, read_for(encoder.encoding, prompts))
     starts = np.flatnonzero(np.diff(unit, prepend=-1))
     groups = tuple(prompts[at] or texts[at] for at in starts)
     return Examples(
@@ -114,5 +114,6 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
         unit += 1
 
 
-def _read(texts: Sequence[str], encoding: Encoding) -> list[str]:
+def read_for(encoding: Encoding, texts: Sequence[str]) -> list[str]:
+    """What a judge with this encoding reads of each text."""
     return read_texts(texts, head_bytes=encoding.head_bytes, tail_bytes=encoding.tail_bytes).strings.to_pylist()

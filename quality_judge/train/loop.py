@@ -1,7 +1,8 @@
 """Fine-tunes one model on examples: the optimiser, the schedule, the batches, early stopping. One road for every method.
 
 The head starts as the linear probe of the frozen base (LP-FT, Kumar et al. 2022), so that training begins at the
-baseline. It knows nothing of folds, files or calibration.
+baseline. There is no dropout: with it off, a run depends on its seed alone, so that folds can train side by side and
+give the same judge each time. It knows nothing of folds, files or calibration.
 """
 
 from __future__ import annotations
@@ -58,29 +59,27 @@ def train_model(
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     objective = Objective(examples, among, config)
     best, best_score, best_epoch, history, step = {}, -np.inf, 0, [], 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for epoch in range(min(epochs, stop_after or epochs)):
-            model.train()
-            total = 0.0
-            for rows in batches(examples, units, config.batch_size, random):
-                with autocast(device):
-                    loss = objective(model, rows, warm=losses.warm_share(step, steps, warm_fraction=config.warm_fraction))
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(trained.values(), MAX_GRADIENT_NORM)
-                optimiser.step()
-                schedule.step()
-                step, total = step + 1, total + float(loss.detach())
-                if progress:
-                    progress(step, steps, total / (step - epoch * per_epoch))
-            score = develop() if develop else float(epoch)
-            history.append((total / per_epoch, score))
-            if score > best_score:
-                best_score, best_epoch = score, epoch + 1
-                best = {name: parameter.detach().clone() for name, parameter in trained.items()}
-            elif epoch + 1 - best_epoch >= config.patience:
-                break
+    for epoch in range(min(epochs, stop_after or epochs)):
+        model.eval()
+        total = 0.0
+        for rows in batches(examples, units, config.batch_size, random):
+            with autocast(device):
+                loss = objective(model, rows, warm=losses.warm_share(step, steps, warm_fraction=config.warm_fraction))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained.values(), MAX_GRADIENT_NORM)
+            optimiser.step()
+            schedule.step()
+            step, total = step + 1, total + float(loss.detach())
+            if progress:
+                progress(step, steps, total / (step - epoch * per_epoch))
+        score = develop() if develop else float(epoch)
+        history.append((total / per_epoch, score))
+        if score > best_score:
+            best_score, best_epoch = score, epoch + 1
+            best = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        elif epoch + 1 - best_epoch >= config.patience:
+            break
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(best[name])

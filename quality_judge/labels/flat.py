@@ -1,0 +1,71 @@
+"""Labels of all kinds as one list of texts, with what was said of them as indices: the form in which scores are compared.
+
+It knows nothing of how texts are scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quality_judge.labels.load import LabelSet, completions_of, label_of
+from quality_judge.samples import CategoryRow, Preference, Ranking
+
+
+@dataclass(frozen=True)
+class FlatLabels:
+    """n texts. label: 1, 0 or NaN where nobody said, float64 (n,).
+
+    pairs: (better, worse) indices, int64 (p, 2), of preferences and of all ordered pairs in rankings. rankings: the
+    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,).
+    """
+
+    prompts: list[str]
+    completions: list[str]
+    label: np.ndarray
+    pairs: np.ndarray
+    rankings: list[np.ndarray]
+    categories: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Indices of the texts with a label of their own, int64."""
+        return np.flatnonzero(~np.isnan(self.label))
+
+
+def flatten(labels: LabelSet) -> FlatLabels:
+    """All texts of `labels`: those of samples, preferences, rankings and category rows, in that order."""
+    prompts: list[str] = []
+    completions: list[str] = []
+    said: list[float] = []
+    pairs: list[tuple[int, int]] = []
+    rankings: list[np.ndarray] = []
+    names = sorted({name for row in labels.categories for name in row.categories})
+    categories: dict[str, dict[int, float]] = {name: {} for name in names}
+    for row in labels.rows():
+        texts, first = completions_of(row), len(completions)
+        label = label_of(row)
+        prompts += [row.prompt] * len(texts)
+        completions += texts
+        said += [np.nan if label is None else float(label)] * len(texts)
+        if isinstance(row, Preference | Ranking):
+            pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
+        if isinstance(row, Ranking):
+            rankings.append(np.arange(first, first + len(texts)))
+        if isinstance(row, CategoryRow):
+            for name, value in row.categories.items():
+                if value is not None:
+                    categories[name][first] = float(value)
+    return FlatLabels(
+        prompts, completions, np.array(said, float), np.array(pairs, np.int64).reshape(-1, 2), rankings,
+        {name: _column(values, len(completions)) for name, values in categories.items()},
+    )  # fmt: skip
+
+
+def _column(values: dict[int, float], n: int) -> np.ndarray:
+    column = np.full(n, np.nan)
+    column[list(values)] = list(values.values())
+    return column
+
+

@@ -1,0 +1,87 @@
+"""What a judge must beat: TF-IDF with logistic regression, the frozen base, and length alone, on the same labels.
+
+Each is fitted on the training labels and answers for the held-out texts. It knows nothing of metrics or files.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_union
+
+from quality_judge.engine.encode import Encoder
+from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.scorer import ForwardPool
+from quality_judge.engine.weights import hidden_size, load_body
+from quality_judge.labels import FlatLabels
+from quality_judge.train.examples import Examples, read_for
+from quality_judge.train.fit import Fitted
+from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
+
+TFIDF_STRENGTH = 1.0
+NAMES = ("tfidf_logistic", "frozen_base", "length_only", "zero_shot")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A baseline's raw scores and probabilities of the held-out texts, float64 (n,)."""
+
+    raw: np.ndarray
+    probability: np.ndarray
+
+
+def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers | None]:
+    """The answers of each of NAMES; None for the zero-shot verdict, which a scalar judge's base cannot give."""
+    texts = read_for(fitted.encoding, held_out.completions)
+    prompts = read_for(fitted.encoding, held_out.prompts)
+    examples = fitted.examples
+    everything = np.ones(len(examples), bool)
+    tfidf = make_union(
+        TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32, max_features=400_000),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, max_features=200_000, token_pattern=r"\w+"),
+    )  # fmt: skip
+    train_tfidf = sparse.csr_matrix(tfidf.fit_transform(examples.texts))
+    answers: dict[str, Answers | None] = {
+        "tfidf_logistic": _answers(
+            fit_linear(train_tfidf, examples, everything, strength=TFIDF_STRENGTH), sparse.csr_matrix(tfidf.transform(texts))
+        ),
+        "frozen_base": _frozen(fitted, texts, prompts),
+        "length_only": _answers(fit_linear(_length(examples.texts), examples, everything, strength=1.0), _length(texts)),
+        "zero_shot": None,
+    }
+    return answers
+
+
+def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
+    """A logistic regression on the base's own pooled states."""
+    encoding, examples = fitted.encoding, fitted.examples
+    model = ScalarModel(load_body(fitted.base), hidden_size(fitted.base), 1, fitted.model.pooling)
+    device = next(fitted.model.parameters()).device.type
+    pool = ForwardPool(copy.deepcopy(model), device=device, dtype=torch.float32, threads=torch.get_num_threads())
+    known = pool.run(examples.tokens, encoding.buckets, encoding.pad, pooled=True).astype(float)
+    tokens = Encoder(fitted.tokenizer_json, encoding).encode(texts, prompts).tokens
+    states = pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(float)
+    mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
+    standard = (known - mean) / scale
+    strength = _strength(standard, examples)
+    return _answers(fit_linear(standard, examples, np.ones(len(examples), bool), strength=strength), (states - mean) / scale)
+
+
+def _strength(standard: np.ndarray, examples: Examples) -> float:
+    return best_linear(standard, examples, examples.folds(min(4, examples.n_units), 0), FROZEN_STRENGTHS)[0]
+
+
+def _answers(model: Linear, features: Matrix) -> Answers:
+    raw = model.raw(features)
+    return Answers(raw, 1 / (1 + np.exp(-np.clip(raw, -500, 500))))
+
+
+def _length(texts: list[str]) -> np.ndarray:
+    """Log length and its square, float64 (n, 2)."""
+    length = np.log1p(np.array([len(text) for text in texts], float))
+    return np.column_stack([length, length**2 / 10])

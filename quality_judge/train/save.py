@@ -1,0 +1,104 @@
+"""From a fitted judge to a judge folder: calibrated on what it said of unseen rows, with golden rows, without a report.
+
+It knows nothing of held-out labels: `evaluation` measures the draft and saves it for good.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from quality_judge.config import JudgeConfig
+from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
+from quality_judge.engine.scorer import load_scorer
+from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, precision_here
+from quality_judge.judge import (
+    ADAPTER_FILE, CARD_FILE, GOLDEN_FILE, HEAD_FILE, METRICS_FILE, TOKENIZER_FILE, BaseReference, Judge, JudgeSpec, save_judge,
+)  # fmt: skip
+from quality_judge.labels import LabelSet
+from quality_judge.rubric import NO_RUBRIC, Rubric
+from quality_judge.stats.calibration import fit_calibration, fit_platt
+from quality_judge.stats.thresholds import best_threshold
+from quality_judge.train.fit import Fitted
+
+MIN_CALIBRATION_LABELS = 8
+MAX_BAND_TEXTS = 200
+FLOAT32_BAND = 1e-4
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", "quality-judge")
+
+
+def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels: LabelSet) -> Judge:
+    """A judge in `folder` that scores, with no metrics and no card yet. labels: what it was fitted to."""
+    rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
+    spec = JudgeSpec(
+        name=config.name, kind=config.kind, base=_reference(fitted), rubric=rubric, encoding=fitted.encoding,
+        method=fitted.method, pooling=fitted.model.pooling, lora=fitted.lora, stack=fitted.stack,
+        categories=fitted.examples.category_names, labels={"sha256": labels.sha256, **labels.counts()},
+        training=fitted.training, created_with=_versions(), files={}, **_calibrations(fitted),
+    )  # fmt: skip
+    files: dict[str, bytes | Path] = {
+        HEAD_FILE: to_safetensors(_head(fitted)), TOKENIZER_FILE: fitted.tokenizer_json.encode(),
+        CARD_FILE: b"", METRICS_FILE: b"{}\n", GOLDEN_FILE: b"{}\n",
+    }  # fmt: skip
+    if fitted.adapter:
+        files[ADAPTER_FILE] = to_safetensors(fitted.adapter)
+    unproven = save_judge(Path(folder) / "unproven", spec, files)
+    raw, band = _known_answers(unproven, fitted)
+    files[GOLDEN_FILE] = (json.dumps(golden_content(raw), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    spec = spec.model_copy(update={"thresholds": {**spec.thresholds, "band": band}})
+    return save_judge(Path(folder) / "draft", spec, files)
+
+
+def _reference(fitted: Fitted) -> BaseReference:
+    base = fitted.base
+    return BaseReference(id=base.id, revision=base.revision, architecture=base.architecture, sha256=base.sha256())
+
+
+def _head(fitted: Fitted) -> dict[str, Tensor]:
+    head = fitted.model.head
+    tensors = {HEAD_WEIGHT: head.weight.detach().float().cpu().contiguous(), HEAD_BIAS: head.bias.detach().float().cpu()}
+    if fitted.surface:
+        tensors |= {name: torch.from_numpy(array) for name, array in fitted.surface.tensors().items()}
+    return tensors
+
+
+def _calibrations(fitted: Fitted) -> dict:
+    """Calibration, thresholds and category calibrations from the out-of-fold raw scores; None where labels are missing."""
+    examples = fitted.examples
+    at = np.flatnonzero(examples.labelled & ~np.isnan(fitted.raw))
+    good = examples.label[at] >= 0.5
+    calibration, best = None, None
+    if min(good.sum(), (~good).sum()) > 0 and len(at) >= MIN_CALIBRATION_LABELS:
+        fit = fit_calibration(fitted.raw[at], good, weights=examples.weight[at])
+        calibration, best = fit.to_dict(), best_threshold(fit.apply(fitted.raw[at]), good, metric="kappa")
+    categories = {}
+    for index, name in enumerate(examples.category_names):
+        said = np.flatnonzero(~np.isnan(examples.categories[:, index]) & ~np.isnan(fitted.category_raw[:, index]))
+        applies = examples.categories[said, index] == 1
+        if min(applies.sum(), (~applies).sum()) > 0 and len(said) >= MIN_CALIBRATION_LABELS:
+            categories[name] = fit_platt(fitted.category_raw[said, index], applies).to_dict()
+    return {"calibration": calibration, "thresholds": {"best": best}, "category_calibrations": categories}
+
+
+def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray], float]:
+    """The golden rows' raw scores in each precision of this machine, and how far probabilities lie apart between them."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    texts = fitted.examples.texts[:MAX_BAND_TEXTS]
+    raw, answers = {}, []
+    for precision in dict.fromkeys((torch.float32, precision_here(device))):
+        scorer = load_scorer(judge, device=device, precision=precision, prove=False)
+        raw[scorer.precision] = scorer.score(GOLDEN_TEXTS).raw
+        answers.append(scorer.score(texts).probability)
+    apart = float(np.nanmax(np.abs(answers[0] - answers[-1]), initial=0.0)) if judge.spec.calibration else 0.0
+    return raw, max(apart, FLOAT32_BAND)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "machine": platform.machine(), **{name: version(name) for name in LIBRARIES}}

@@ -1,0 +1,94 @@
+"""Trains a judge from expert labels, calibrates it, measures it against its baselines, and saves it as a folder.
+
+    python training/train_judge.py --config conf/judges/default.yaml --labels labels.jsonl --output judges/mine-1
+
+Label files may mix samples, preferences, rankings and category rows, as JSONL, JSON, Parquet or CSV. Without
+--test-labels a fifth of the labels is held out. The last line on stdout is one JSON object.
+Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline. 2: bad input.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from argparse import Namespace
+from typing import Any
+
+from quality_judge.card import best_baseline
+from quality_judge.config import conf_folder, load_judge_config
+from quality_judge.engine.scorer import load_scorer
+from quality_judge.evaluation import ScoredLabels, certificate, curves, measure, save_certified, score_labels, shortcuts
+from quality_judge.judge import refuse_existing
+from quality_judge.labels import clean_labels, load_labels, split_labels
+from quality_judge.programme import parser, progress_bars, run, tell
+from quality_judge.train.baselines import baseline_answers
+from quality_judge.train.fit import fit_judge
+from quality_judge.train.save import draft_judge
+
+HELD_OUT_SHARE = 0.2
+BASELINE_MARGIN = 0.01
+
+
+def main(options: Namespace) -> dict[str, Any]:
+    """Loads, fits, measures, certifies, saves; returns the summary."""
+    started = time.perf_counter()
+    refuse_existing(options.output)
+    config = load_judge_config(options.config, options.set)
+    labels = load_labels(options.labels)
+    if options.test_labels:
+        held_out = load_labels(options.test_labels)
+    else:
+        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
+    labels, report = clean_labels(labels, test=held_out)
+    report.raise_for_failures()
+    for warning in report.warnings[:5]:
+        tell(f"label warning: {warning}")
+    with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
+        fitted = fit_judge(labels, config, progress=progress)
+        draft = draft_judge(scratch, fitted, config, labels)
+        scored = score_labels(load_scorer(draft), held_out)
+        threshold = draft.spec.thresholds["best"]
+        promise = certificate(scored, target=config.target_precision, confidence=config.confidence)
+        answers = baseline_answers(fitted, scored.flat)
+        metrics = {
+            "test": measure(scored, threshold=threshold),
+            "baselines": {
+                name: answer and measure(ScoredLabels(scored.flat, answer.raw, answer.probability, {}), threshold=None)
+                for name, answer in answers.items()
+            },
+            "certificate": promise and promise.to_dict(),
+            "labels": {"train": labels.counts(), "held_out": held_out.counts(), "report": report.to_dict()},
+            "shortcuts": shortcuts(scored.flat),
+            "curves": curves(scored),
+            "seconds": {"fit": fitted.training["seconds"], "total": time.perf_counter() - started},
+        }
+        judge = save_certified(draft, options.output, metrics, promise)
+    return summary(judge, metrics, allow=config.train.below_baseline == "allow")
+
+
+def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, Any]:
+    """What is printed: where the judge is, how good, against what; not ok when a baseline is better."""
+    measured = "roc_auc" if metrics["test"]["roc_auc"] is not None else "pair_accuracy"
+    value, best = metrics["test"][measured], best_baseline(metrics, measured)
+    below = best is not None and value < best[1] - BASELINE_MARGIN
+    if below:
+        tell(f"the judge's {measured} {value:.3f} is below its baseline {best[0]} {best[1]:.3f}: use more or better labels")
+    return {
+        "ok": allow or not below, "judge": judge.folder, "fingerprint": judge.fingerprint, "method": judge.spec.method,
+        measured: value, f"{measured}_ci": metrics["test"][f"{measured}_ci"],
+        "best_baseline": {"name": best[0], measured: best[1]} if best else None,
+        "threshold": judge.spec.threshold, "certified": (metrics["certificate"] or {}).get("granted", False),
+        "labels": metrics["labels"]["train"]["rows"], "held_out": metrics["labels"]["held_out"]["rows"],
+        "seconds": round(metrics["seconds"]["total"], 1),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--config", default=conf_folder() / "judges" / "default.yaml", help="YAML file of the judge")
+    arguments.add_argument("--labels", nargs="+", required=True, help="label files: JSONL, JSON, Parquet or CSV")
+    arguments.add_argument("--test-labels", nargs="+", help="label files to measure on; by default a fifth is held out")
+    arguments.add_argument("--output", required=True, help="folder of the new judge; it must not exist yet")
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    options = arguments.parse_args()
+    run(lambda: main(options))
