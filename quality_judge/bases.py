@@ -101,7 +101,7 @@ def _base(name: str, revision: str | None, folder: Path, found_in: Any) -> Base:
 
 
 def _runs_code(key: str, value: Any) -> bool:
-    """Whether a setting makes transformers run or fetch code; a mere mark such as `_attn_implementation_autoset` does not."""
+    """Whether a setting makes transformers run or fetch code; a mark like `_attn_implementation_autoset` does not."""
     if key in FORBIDDEN_CONFIG_KEYS or key in ("use_kernels", "kernel_config"):
         return True
     return "attn_implementation" in key and isinstance(value, (str, dict))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,7 +25,7 @@ from quality_judge.config import MAX_DEPTH, Strict, depth, parse
 from quality_judge.errors import ConfigError, InputError, JudgeError, unknown
 from quality_judge.rubric import Rubric
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 JUDGE_FILE = "judge.json"
 ADAPTER_FILE = "adapter.safetensors"
 HEAD_FILE = "head.safetensors"
@@ -56,7 +55,8 @@ class Encoding(Strict):
     """How text becomes ids: `prefix + [prompt + between] + completion + suffix`, cut to `max_tokens`.
 
     head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
-    lengths rising, the last at least `max_tokens`. control_ids: ids that no text may produce; control_tokens: how they are spelled.
+    lengths rising, the last at least `max_tokens`. control_ids: ids that no text may produce; control_tokens: how
+    they are spelled.
     """
 
     prefix: tuple[int, ...]
@@ -119,11 +119,11 @@ class JudgeSpec(Strict):
     stack: Stack
     categories: tuple[str, ...] = ()
     calibration: dict[str, Any] | None
-    category_calibrations: dict[str, dict[str, Any]] = {}
-    thresholds: dict[str, float | None] = {}
+    category_calibrations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    thresholds: dict[str, float | None] = Field(default_factory=dict)
     certificate: dict[str, Any] | None = None
     labels: dict[str, Any]
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     created_with: dict[str, str]
     files: dict[str, str]
     checksum: str = ""
@@ -144,7 +144,7 @@ SCORE_CHANGING_FILES = (ADAPTER_FILE, HEAD_FILE, TOKENIZER_FILE)
 
 @dataclass(frozen=True)
 class Judge:
-    """A verified judge folder. `fingerprint` is a hash of all that can change a score and stands on every scored row."""
+    """A verified judge folder. `fingerprint`, a hash of all that can change a score, stands on every scored row."""
 
     folder: str
     spec: JudgeSpec
@@ -195,9 +195,10 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
             else:
                 (scratch / name).write_bytes(content)
         spec = spec.model_copy(update={"files": {name: sha256_of(scratch / name) for name in sorted(files)}})
-        content = spec.model_dump(mode="json", exclude={"checksum"})
-        content["checksum"] = checksum_of(content)
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        described = spec.model_dump(mode="json")
+        text = json.dumps(
+            described | {"checksum": checksum_of(described)}, indent=1, ensure_ascii=False, allow_nan=False
+        )
         (scratch / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")
         for path in scratch.iterdir():
             path.chmod(0o644)
@@ -261,7 +262,7 @@ def _read_spec(folder: Path) -> JudgeSpec:
     try:
         if path.is_symlink() or path.stat().st_size > MAX_JUDGE_JSON_BYTES:
             raise JudgeError(f"{path} is a link or larger than {MAX_JUDGE_JSON_BYTES} bytes; it is refused")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         if not isinstance(data, dict):
             raise JudgeError(f"{path} does not hold a JSON object")
         if depth(data) > MAX_DEPTH:
@@ -277,11 +278,6 @@ def _read_spec(folder: Path) -> JudgeSpec:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_constant(text)
 
 
 def _regular_files(folder: Path) -> set[str]:

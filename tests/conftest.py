@@ -21,7 +21,8 @@ CORPUS = [
     "Water boils at a lower temperature on a mountain because the air presses less on its surface.",
     "The function returns the number of rows written. It raises ValueError when the path is empty.",
     "Der Zug fährt um acht Uhr ab und kommt gegen Mittag an; to be or not to be, that is the question (1602).",
-    "begin end pad unk cls sep mask think s a b c d e f g h i j k l m n o p q r t u v w x y z < > [ ] | / _ 0 1 2 3 4 5 6 7 8 9",
+    "begin end pad unk cls sep mask think s < > [ ] | / _ 0 1 2 3 4 5 6 7 8 9",
+    "a b c d e f g h i j k l m n o p q r t u v w x y z",
     "水在高山上沸腾的温度更低,因为那里的气压较小。",
 ] * 4
 
@@ -65,7 +66,7 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory, tiny_tokenizer):
-    """A function from a model type to a folder with a 2-layer random model of it and a fitting tokenizer; made once each."""
+    """A function from a model type to a folder with a 2-layer random model and a tokenizer for it; made once each."""
     made = {}
 
     def make(model_type):
@@ -104,13 +105,16 @@ def small_spec(**changes):
     from quality_judge.rubric import NO_RUBRIC
 
     encoding = Encoding(
-        prefix=(1,), between=(2,), suffix=(2,), pad=0, control_ids=(0, 1, 2), control_tokens=("[PAD]", "[CLS]", "[SEP]"),
+        prefix=(1,), between=(2,), suffix=(2,), pad=0, control_ids=(0, 1, 2), control_tokens=("[PAD]", "[CLS]",
+        "[SEP]"),
         max_tokens=64, cut="head_tail", head_bytes=512, tail_bytes=512, buckets=((16, 4), (64, 2)),
     )  # fmt: skip
     fields = {
-        "name": "small", "kind": "scalar", "rubric": NO_RUBRIC, "encoding": encoding, "method": "frozen", "pooling": "mean",
+        "name": "small", "kind": "scalar", "rubric": NO_RUBRIC, "encoding": encoding, "method": "frozen",
+        "pooling": "mean",
         "base": BaseReference(id="some/base", revision=None, architecture="encoder", sha256="0" * 64), "lora": None,
-        "stack": Stack(bias=0.25, model=1.5, surface=0.0), "calibration": {"kind": "platt", "slope": 1.5, "offset": -0.25},
+        "stack": Stack(bias=0.25, model=1.5, surface=0.0), "calibration": {"kind": "platt", "slope": 1.5,
+        "offset": -0.25},
         "labels": {"n": 200}, "created_with": {"quality_judge": "0.1.0"}, "files": {},
     }  # fmt: skip
     return JudgeSpec(**fields | changes)
@@ -182,7 +186,8 @@ def _save_model(model_type, tiny_tokenizer, folder):
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, "bpe", shape),
         "gpt2": (
             transformers.GPT2Config, transformers.GPT2Model, "bpe",
-            {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 512, "n_positions": 128, "bos_token_id": 0, "eos_token_id": 1},
+            {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 512, "n_positions": 128, "bos_token_id": 0,
+            "eos_token_id": 1},
         ),
     }  # fmt: skip
     config, model, family, fields = configs[model_type]

@@ -54,8 +54,10 @@ def test_the_hash_covers_the_configuration_and_every_weight_file_but_no_other(mo
 @pytest.mark.parametrize(
     "config",
     [
-        {"auto_map": {"AutoModel": "evil.Model"}}, {"trust_remote_code": True}, {"custom_pipelines": {}}, {"use_kernels": True},
-        {"attn_implementation": "someone/kernels"}, {"_attn_implementation": "someone/kernels"}, {"kernel_config": {}},
+        {"auto_map": {"AutoModel": "evil.Model"}}, {"trust_remote_code": True}, {"custom_pipelines": {}},
+        {"use_kernels": True},
+        {"attn_implementation": "someone/kernels"}, {"_attn_implementation": "someone/kernels"},
+        {"kernel_config": {}},
     ],
     ids=lambda config: next(iter(config)),
 )  # fmt: skip

@@ -43,7 +43,8 @@ def test_all_faults_of_a_file_are_named_at_once_with_the_nearest_key(written):
     "text",
     [
         "", "- a\n- b\n", "just words", "1: a\n", "name: [\n", b"\xff\xfe\x00", "name: a\0b", "a: &x 1\nb: *x\n",
-        "name: !!python/object/apply:os.system ['true']\n", "name: !!binary aGVsbG8=\n", "name: !!str 12\n", "name: !mine 1\n",
+        "name: !!python/object/apply:os.system ['true']\n", "name: !!binary aGVsbG8=\n", "name: !!str 12\n",
+        "name: !mine 1\n",
         "name: a\nname: b\n", "train: {epochs: 1, epochs: 2}\n", "? [a]\n: 1\n", "a: " + "[" * 3000 + "]" * 3000,
         "a: " + "[" * 30 + "]" * 30, "a: " + "x" * 1_000_001, "<<: {name: a}\n",
     ],

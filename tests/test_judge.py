@@ -1,4 +1,4 @@
-"""A judge folder is whole and unchanged, or it is refused; the fingerprint follows what can change a score, and only that."""
+"""A judge folder is whole and unchanged, or refused; the fingerprint follows what can change a score, and only that."""
 
 import json
 import os
@@ -10,8 +10,21 @@ import pytest
 
 from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import (
-    ADAPTER_FILE, CARD_FILE, HEAD_FILE, JUDGE_FILE, METRICS_FILE, REQUIRED_FILES, TOKENIZER_FILE, Encoding, Lora, Stack,
-    checksum_of, fingerprint, load_judge, save_judge, sha256_of,
+    ADAPTER_FILE,
+    CARD_FILE,
+    HEAD_FILE,
+    JUDGE_FILE,
+    METRICS_FILE,
+    REQUIRED_FILES,
+    TOKENIZER_FILE,
+    Encoding,
+    Lora,
+    Stack,
+    checksum_of,
+    fingerprint,
+    load_judge,
+    save_judge,
+    sha256_of,
 )  # fmt: skip
 from quality_judge.rubric import Rubric
 
@@ -143,7 +156,8 @@ def test_files_of_absurd_size_are_refused_unread(judge_folder):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", "[" * 100_000, '{"a":' * 100_000, "\ufeff{}", "{}", '{"format_version": 2}', "\xff"],
+    "text", ["", "[]", "null", "{", "[" * 100_000, '{"a":' * 100_000, "\ufeff{}", "{}", '{"format_version": 2}',
+    "\xff"],
     ids=lambda text: repr(text[:8]),
 )  # fmt: skip
 def test_a_judge_json_that_describes_no_judge_is_refused(judge_folder, text):
@@ -236,16 +250,19 @@ def test_a_file_with_no_place_in_a_judge_is_not_written_anywhere(tmp_path, make_
 
 
 ENCODING_CHANGES = {
-    "prefix": (1, 5), "between": (), "suffix": (1,), "pad": 1, "control_ids": (0, 1), "control_tokens": ("[PAD]",), "max_tokens": 32,
+    "prefix": (1, 5), "between": (), "suffix": (1,), "pad": 1, "control_ids": (0, 1), "control_tokens": ("[PAD]",),
+    "max_tokens": 32,
     "cut": "head", "head_bytes": 99, "tail_bytes": 0, "buckets": ((64, 2),),
 }  # fmt: skip
 CHANGES = {
-    "kind": "verdict", "rubric": Rubric(name="other", criteria="x"), "method": "full", "pooling": "last", "lora": Lora(rank=1, alpha=2),
+    "kind": "verdict", "rubric": Rubric(name="other", criteria="x"), "method": "full", "pooling": "last",
+    "lora": Lora(rank=1, alpha=2),
     "stack": Stack(bias=0.25, model=1.5, surface=1e-9), "categories": ("spam",), "calibration": None,
     "category_calibrations": {"spam": {"slope": 1.0}},
 }  # fmt: skip
 SILENT = {
-    "name": "renamed", "thresholds": {"best": 0.4}, "certificate": {"target": 0.9}, "labels": {"n": 3}, "training": {"seconds": 2.0},
+    "name": "renamed", "thresholds": {"best": 0.4}, "certificate": {"target": 0.9}, "labels": {"n": 3},
+    "training": {"seconds": 2.0},
     "created_with": {"torch": "9"},
 }  # fmt: skip
 

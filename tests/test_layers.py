@@ -1,4 +1,4 @@
-"""The layering of quality_judge, kept by reading its imports: nothing is executed but the tests of lightness at the end."""
+"""The layering of quality_judge, kept by reading its imports; only the tests of lightness at the end execute any."""
 
 import ast
 import subprocess
@@ -15,7 +15,8 @@ LAYER = {  # first name after "quality_judge." -> layer; units of 0 and 1 may im
 }  # fmt: skip
 HEAVY = {  # who may name a heavy library at all
     "torch": {"engine", "train"}, "transformers": {"engine", "train"}, "safetensors": {"engine", "train"},
-    "tokenizers": {"engine", "train"}, "peft": {"train"}, "sklearn": {"train"}, "trl": {"train"}, "pyspark": {"spark"},
+    "tokenizers": {"engine", "train"}, "peft": {"train"}, "sklearn": {"train"}, "trl": {"train"},
+    "pyspark": {"spark"},
     "pandas": {"spark", "expectations"}, "great_expectations": {"expectations"}, "airflow": {"airflow"},
 }  # fmt: skip
 PROGRAMMES = {"jobs", "training", "benchmarks", "tests"}
@@ -65,8 +66,10 @@ def test_imports_go_down_and_heavy_libraries_stay_where_they_belong(path):
 @pytest.mark.parametrize(
     ("here", "name"),
     [
-        ("judge", "torch"), ("engine", "peft"), ("engine", "quality_judge.train.fit"), ("train", "quality_judge.spark.score"),
-        ("config", "quality_judge.judge.Judge"), ("labels", "pandas"), ("spark", "jobs.score_corpus"), ("judge", "quality_judge.new"),
+        ("judge", "torch"), ("engine", "peft"), ("engine", "quality_judge.train.fit"), ("train",
+        "quality_judge.spark.score"),
+        ("config", "quality_judge.judge.Judge"), ("labels", "pandas"), ("spark", "jobs.score_corpus"), ("judge",
+        "quality_judge.new"),
         ("evaluation", "torch"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ nothing is filtered, and the run fails.
 | `corpus`, a path Spark can read | `QUALITY_JUDGE_CORPUS` |
 | `output`, the folder that runs write under | `QUALITY_JUDGE_OUTPUT` |
 | `config`, `suite`, `policy` (empty: the shipped ones) | `QUALITY_JUDGE_CONFIG`, `…_SUITE`, `…_POLICY` |
-| `input_format`, `text_column`, `prompt_column` (empty: the programme's defaults) | |
+| `input_format`, `text_column`, `prompt_column` (empty: the programme's defaults) | `…_INPUT_FORMAT`, … |
 
 | what the deployment fixes (Airflow Variable) | environment variable used without it |
 |---|---|
@@ -36,9 +36,10 @@ from quality_judge.airflow.operators import FilterCorpus, ScoreCorpus, TrainJudg
 
 
 def chosen(name: str, description: str, *, required: bool = False) -> Param:
-    """A text param that defaults to QUALITY_JUDGE_<name>; a path cannot be taken for an option."""
+    """A text param that defaults to QUALITY_JUDGE_<name>; no line of it can be taken for an option."""
     default = os.environ.get(f"QUALITY_JUDGE_{name}", "")
-    return Param(default, type="string", description=description, pattern=r"^[^-\s]" if required else r"^([^-\s]|$)")
+    pattern = r"^[^-\s].*(\n[^-\s].*)*\n?$"
+    return Param(default, type="string", description=description, pattern=pattern if required else rf"^$|{pattern}")
 
 
 def deployed(name: str, default: str = "") -> str:

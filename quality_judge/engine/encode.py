@@ -55,7 +55,7 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Rows ready for a model. truncated, control: whether content was cut, or tried to produce a control id; bool (n,)."""
+    """Rows ready for a model. truncated, control: whether content was cut, or held a control id; bool (n,)."""
 
     tokens: Ragged
     truncated: np.ndarray
@@ -122,7 +122,7 @@ def spliced(parts: Sequence[tuple[int, ...] | Ragged], n: int) -> Ragged:
         part if isinstance(part, Ragged) else Ragged(np.tile(np.array(part, np.int32), n), np.full(n, len(part)))
         for part in parts
     ]
-    lengths = np.sum([part.lengths for part in ragged], axis=0, dtype=np.int64) if n else np.zeros(0, np.int64)
+    lengths: np.ndarray = sum((part.lengths for part in ragged), np.zeros(n, np.int64))
     result = Ragged(np.empty(int(lengths.sum()), np.int32), lengths)
     start = result.offsets()
     for part in ragged:
@@ -154,7 +154,8 @@ def build_encoding(
     lengths = [length for length in BUCKET_LENGTHS if length < max_tokens] + [max_tokens]
     tail = BYTES_PER_TOKEN * max_tokens if cut_at == "head_tail" else 0
     encoding = Encoding(
-        prefix=prefix, between=between, suffix=suffix, pad=pad or 0, control_ids=tuple(added), control_tokens=tuple(added.values()),
+        prefix=prefix, between=between, suffix=suffix, pad=pad or 0,
+        control_ids=tuple(added), control_tokens=tuple(added.values()),
         max_tokens=max_tokens, cut=cut_at, head_bytes=BYTES_PER_TOKEN * max_tokens, tail_bytes=tail,
         buckets=tuple((length, max(1, TOKENS_PER_BATCH // length)) for length in lengths),
     )  # fmt: skip

@@ -21,7 +21,10 @@ MAX_CONTROL_SHARE = 0.3
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # half an emoji is one unreadable character, not three
 BLANK = r"^[\p{Z}\p{C}\x{200B}\x{2800}\x{3164}\x{FE0F}]*$"
 NOT_TEXT = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{FFFD}]"
-HIDDEN = r"[\x{00AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}\x{E0000}-\x{E007F}\x{F0000}-\x{FFFFD}]"
+HIDDEN = (
+    r"[\x{00AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}"
+    r"\x{E0000}-\x{E007F}\x{F0000}-\x{FFFFD}]"
+)
 
 
 @dataclass(frozen=True, slots=True)

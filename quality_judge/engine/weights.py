@@ -64,7 +64,10 @@ def load_tokenizer(base: Base) -> Any:
 
 
 def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
-    """The base without any head, float32 on the CPU. attention: transformers' name of the kernel. Raises BaseModelError when a tensor is missing or too many."""
+    """The base without any head, float32 on the CPU. Raises BaseModelError when a tensor is missing or misshapen.
+
+    attention: transformers' name of the kernel; `eager` where the model has no other.
+    """
     from transformers import AutoModel
 
     try:
@@ -144,12 +147,13 @@ def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | N
             if lora is None or LORA_B + module not in tensors:
                 raise JudgeError(f"the adapter is incomplete: {LORA_B + module!r} or its rank is missing")
             a, b = tensors[name], tensors[LORA_B + module]
-            weight = parameters.get(f"{module}.weight")
-            if weight is not None and isinstance(body.get_submodule(module), Conv1D):
-                weight = weight.T  # GPT-2 keeps its weights as (in, out)
-            if weight is None or a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
+            if f"{module}.weight" not in parameters:
                 raise JudgeError(f"the adapter does not fit the base at {module!r}")
-            weight += (lora.alpha / lora.rank) * (b @ a)
+            flipped = isinstance(body.get_submodule(module), Conv1D)  # GPT-2 keeps its weights as (in, out)
+            weight = parameters[f"{module}.weight"].T if flipped else parameters[f"{module}.weight"]
+            if a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
+                raise JudgeError(f"the adapter does not fit the base at {module!r}")
+            weight.add_((lora.alpha / lora.rank) * (b @ a))
             used |= {name, LORA_B + module}
     if used != set(tensors) or not used:
         raise JudgeError(

@@ -26,9 +26,16 @@ from quality_judge.programme import parser, run
 ROOT = Path(__file__).resolve().parents[2]
 DAG_FILE = ROOT / "jobs" / "dags" / "quality_judge_dag.py"
 LABELLED = 200
-# Stands in the corpus and may stand in no log and no XCom.
-MARKER = "heliotrope wagons counted backwards"
-ODD_ROWS = (None, "", " \n\t ", f"{MARKER}: one row of the corpus that no log may show, because it is somebody's text.")
+# Every text begins with it, and it may stand in no log and no XCom.
+MARKER = "Qzheliotrope."
+ODD_ROWS = (None, "", " \n\t ")
+# Quick, and not refused for what two hundred labels cannot show: whether it is a good judge is not asked here.
+JUDGE = """\
+name: airflow
+base: sentence-transformers/all-MiniLM-L6-v2
+max_tokens: 64
+train: {method: frozen, below_baseline: allow}
+"""
 CLOSED_SUITE = """\
 name: closed
 expectations:
@@ -52,22 +59,23 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         good = run_dag(work, environment, "good", {})
         closed = run_dag(work, environment, "closed", {"suite": str(work / "closed.yaml")})
     faults = [
-        *(f"good: {fault}" for fault in faults_of(good, ALL_DONE, state="success", submitted=3)),
-        *(f"closed: {fault}" for fault in faults_of(closed, GATE_CLOSED, state="failed", submitted=2)),
+        *(f"good: {fault}" for fault in faults_of(good, ALL_DONE, state="success", submitted=3, rows=rows)),
+        *(f"closed: {fault}" for fault in faults_of(closed, GATE_CLOSED, state="failed", submitted=2, rows=None)),
     ]
     return {"ok": not faults, "message": "; ".join(faults), "corpus_rows": rows, "good": good, "closed": closed}
 
 
 def write_inputs(work: Path, python: Path) -> int:
-    """The number of corpus rows; writes labels, corpus and the suite that cannot hold."""
+    """The number of corpus rows; writes labels, corpus, configuration and the suite that cannot hold."""
     work.mkdir(parents=True, exist_ok=True)
     labels = (ROOT / "conf" / "demo" / "labels.en.jsonl").read_text(encoding="utf-8").splitlines()
     (work / "labels.jsonl").write_text("\n".join(labels[::2][:LABELLED]) + "\n", encoding="utf-8")
-    texts = [*(json.loads(line)["completion"] for line in labels[1::2][:LABELLED]), *ODD_ROWS]
+    texts = [*(f"{MARKER} {json.loads(line)['completion']}" for line in labels[1::2][:LABELLED]), *ODD_ROWS]
     rows = [json.dumps({"id": number, "text": text}) for number, text in enumerate(texts)]
     (work / "corpus.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (work / "corpus").mkdir()
     subprocess.run([python, "-c", TO_PARQUET, work / "corpus.jsonl", work / "corpus" / "part-0.parquet"], check=True)
+    (work / "judge.yaml").write_text(JUDGE, encoding="utf-8")
     (work / "closed.yaml").write_text(CLOSED_SUITE, encoding="utf-8")
     return len(rows)
 
@@ -87,6 +95,7 @@ def airflow_environment(work: Path, python: Path) -> dict[str, str]:
         "QUALITY_JUDGE_PYTHON": str(python),
         "QUALITY_JUDGE_SPARK_SUBMIT": str(python.parent / "spark-submit"),
         "QUALITY_JUDGE_LABELS": str(work / "labels.jsonl"),
+        "QUALITY_JUDGE_CONFIG": str(work / "judge.yaml"),
         "QUALITY_JUDGE_CORPUS": str(work / "corpus"),
         "QUALITY_JUDGE_OUTPUT": str(work / "runs"),
     }
@@ -108,9 +117,18 @@ def run_dag(work: Path, environment: Mapping[str, str], name: str, conf: Mapping
         "tasks": tasks,
         "submitted": log.read_text(encoding="utf-8", errors="replace").count("Spark-Submit cmd: "),
         "written": written,
+        "filtered_rows": filtered_rows(Path(output)),
         "leaks": sum(MARKER.encode() in path.read_bytes() for path in logs),
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def filtered_rows(output: Path) -> int | None:
+    """The rows of all four folders as their manifest counts them, or None when nothing was filtered."""
+    for path in output.glob("*/filtered/_quality_manifest.json"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return sum(manifest[folder] for folder in ("kept", "review", "dropped", "unscored"))
+    return None
 
 
 def states(environment: Mapping[str, str], work: Path) -> tuple[str, dict[str, str]]:
@@ -137,14 +155,16 @@ def airflow(
         return subprocess.run(command, env=dict(environment), stdout=out, stderr=stderr, check=check).returncode
 
 
-def faults_of(ended: Mapping[str, Any], tasks: Mapping[str, str], *, state: str, submitted: int) -> list[str]:
+def faults_of(
+    ended: Mapping[str, Any], tasks: Mapping[str, str], *, state: str, submitted: int, rows: int | None
+) -> list[str]:
     """What is not as it should be about one run; `submitted` counts spark-submits, so that a retry shows."""
-    filters = tasks["filter"] == "success"
     wanted = {
         "state": state,
         "tasks": dict(tasks),
         "submitted": submitted,
-        "written": ["filtered"] * filters + ["judge", "scored", "validation.json"],
+        "written": [*(["filtered"] if rows else []), "judge", "scored", "validation.json"],
+        "filtered_rows": rows,
         "leaks": 0,
     }
     return [f"{name} is {ended[name]}, not {want}" for name, want in wanted.items() if ended[name] != want]

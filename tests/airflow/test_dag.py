@@ -128,12 +128,12 @@ def test_the_filter_waits_for_the_gate_and_for_nothing_else():
     assert {task.trigger_rule.value for task in dag.tasks} == {"all_success"}
 
 
-@pytest.mark.parametrize("value", ["", "--set", " x"])
+@pytest.mark.parametrize("value", ["", "--set", " x", "labels.jsonl\n--set"])
 def test_a_run_without_labels_or_with_an_option_for_a_path_is_refused(value):
     labels = load_dag().params.get_param("labels")
     with pytest.raises(ValueError, match="does not match"):
         labels.resolve(value)
-    assert labels.resolve("labels.jsonl") == "labels.jsonl"
+    assert labels.resolve("a.jsonl\nb.jsonl\n") == "a.jsonl\nb.jsonl\n"
 
 
 def test_importing_a_dag_leaves_the_heavy_packages_alone():

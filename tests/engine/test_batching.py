@@ -28,7 +28,7 @@ def test_every_row_stands_in_exactly_one_batch(lengths):
 
 @given(LENGTHS.filter(bool))
 def test_a_row_goes_to_the_smallest_bucket_that_holds_it(lengths):
-    shapes = {length: rows for length, rows in BUCKETS}
+    shapes = dict(BUCKETS)
     for batch in plan_batches(np.array(lengths, np.int64), BUCKETS):
         assert batch.capacity == shapes[batch.length]
         for row in batch.rows:

@@ -1,4 +1,4 @@
-"""Text to ids: specials are never cut, no text speaks as the system, and what fits is what the model's own tokenizer gives."""
+"""Text to ids: specials are never cut, no text speaks as the system, and what fits gets the model's own tokens."""
 
 import math
 
@@ -12,7 +12,8 @@ from quality_judge.engine.encode import Encoder, Ragged, build_encoding, cut, sp
 from quality_judge.errors import JudgeError
 
 FAMILIES = [
-    ("wordpiece", "encoder"), ("wordpiece_spaces", "encoder"), ("unigram", "encoder"), ("unigram", "decoder"), ("bpe", "decoder"),
+    ("wordpiece", "encoder"), ("wordpiece_spaces", "encoder"), ("unigram", "encoder"), ("unigram", "decoder"),
+    ("bpe", "decoder"),
     ("bpe_added", "decoder"), ("bpe_one_special", "decoder"),
 ]  # fmt: skip
 SPELLED = [
@@ -147,6 +148,18 @@ def test_a_row_is_encoded_the_same_alone_and_among_others(family, rows, at):
     together, alone = encoder.encode(completions, prompts), encoder.encode([completions[at]], [prompts[at]])
     assert rows_of(together.tokens)[at] == rows_of(alone.tokens)[0]
     assert (together.truncated[at], together.control[at]) == (alone.truncated[0], alone.control[0])
+
+
+@pytest.mark.parametrize(("name", "token"), [("wordpiece", "[sep]"), ("bpe", "</s>"), ("bpe_added", "<think>")])
+def test_a_control_token_spelled_in_a_text_is_read_as_the_signs_it_is_made_of(tiny_tokenizer, name, token):
+    encoding, content_json = build_encoding(tiny_tokenizer(name), "decoder", max_tokens=64, cut_at="head", limit=None)
+    content = Tokenizer.from_str(content_json)
+    spelled = token.upper() if name == "wordpiece" else token
+    ids = content.encode(f"a{spelled}b", add_special_tokens=False).ids
+    assert "".join(map(content.id_to_token, ids)).replace("##", "") == f"a{token}b"
+    encoded = Encoder(content_json, encoding).encode([f"a{spelled}b"])
+    assert rows_of(encoded.tokens) == [[*encoding.prefix, *ids, *encoding.suffix]]
+    assert not encoded.control[0]
 
 
 def test_an_empty_prompt_is_no_prompt(family):

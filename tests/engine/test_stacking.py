@@ -19,7 +19,8 @@ def model():
     wide, narrow = 1 << FEATURE_BITS, len(COUNT_NAMES)
     return SurfaceModel(
         idf=dice.uniform(1, 8, wide).astype(np.float32), ngram_weight=dice.normal(size=wide).astype(np.float32),
-        mean=dice.normal(size=narrow), scale=dice.uniform(0.1, 2, narrow), count_weight=dice.normal(size=narrow), bias=np.array([0.5]),
+        mean=dice.normal(size=narrow), scale=dice.uniform(0.1, 2, narrow), count_weight=dice.normal(size=narrow),
+        bias=np.array([0.5]),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Surface features: each number is what a plain restatement says, and a row's features depend on that row alone, bit for bit."""
+"""Surface features: each number is what a plain restatement says, and a row's depend on that row alone, bit for bit."""
 
 import math
 import random
@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality_judge.engine.surface import (
-    CHARACTER_SIZES, COUNT_NAMES, FEATURE_BITS, WORD_SIZES, surface_counts, surface_features,
+    CHARACTER_SIZES,
+    COUNT_NAMES,
+    FEATURE_BITS,
+    WORD_SIZES,
+    surface_counts,
+    surface_features,
 )  # fmt: skip
 
 MASK = (1 << 64) - 1

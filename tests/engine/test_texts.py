@@ -18,8 +18,10 @@ ZIP = b"PK\x03\x04\x14\x00\x00\x00\x08\x00\x00\x00!\x00\xb7\xac\xce\x34\x22\x00\
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x01\x00H\x00H\x00\x00"
 ELF = b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00>\x00"
 BAD = [
-    (None, NULL_TEXT), ("", EMPTY_TEXT), (b"", EMPTY_TEXT), (" \t\r\n\u00a0\u3000", EMPTY_TEXT), ("\u200b\u200d\ufeff", EMPTY_TEXT),
-    ("\ufeff", EMPTY_TEXT), ("\u2800\u3164\ufe0f", EMPTY_TEXT), ("\ue000", EMPTY_TEXT), (PNG, BINARY_TEXT), (ZIP, BINARY_TEXT),
+    (None, NULL_TEXT), ("", EMPTY_TEXT), (b"", EMPTY_TEXT), (" \t\r\n\u00a0\u3000", EMPTY_TEXT),
+    ("\u200b\u200d\ufeff", EMPTY_TEXT),
+    ("\ufeff", EMPTY_TEXT), ("\u2800\u3164\ufe0f", EMPTY_TEXT), ("\ue000", EMPTY_TEXT), (PNG, BINARY_TEXT), (ZIP,
+    BINARY_TEXT),
     (JPEG, BINARY_TEXT), (ELF, BINARY_TEXT), (gzip.compress(b"some text" * 9), BINARY_TEXT), ("\0\0\0", BINARY_TEXT),
     (b"\xff\xfeh\x00i\x00 \x00y\x00o\x00u\x00", BINARY_TEXT), ("\ufffd" * 4, BINARY_TEXT),
 ]  # fmt: skip

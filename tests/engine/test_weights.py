@@ -12,7 +12,18 @@ from safetensors.torch import load_file, save, save_file
 from quality_judge.bases import find_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.weights import (
-    FULL, HEAD_BIAS, HEAD_WEIGHT, LORA_A, LORA_B, apply_adapter, fill, hidden_size, load_body, load_model, load_tokenizer, read_tensors,
+    FULL,
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    LORA_A,
+    LORA_B,
+    apply_adapter,
+    fill,
+    hidden_size,
+    load_body,
+    load_model,
+    load_tokenizer,
+    read_tensors,
 )  # fmt: skip
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Lora, save_judge
@@ -39,7 +50,7 @@ def states(body):
 
 
 def lora_tensors(body, *, seed=0):
-    """An adapter over every linear layer of `body` as peft trains one: its tensors in our names, and peft's merged body."""
+    """An adapter over every linear layer of `body` as peft trains one: its tensors in our names; peft's merged body."""
     peft = pytest.importorskip("peft")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -83,12 +94,15 @@ def test_a_full_adapter_replaces_the_parameters_it_names(tiny_base, model_type):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda t, a, b: t.pop(b), lambda t, a, b: t.pop(a), lambda t, a, b: t.clear(), lambda t, a, b: t.update({a: t[a][:2]}),
-        lambda t, a, b: t.update({b: t[b][:, :2]}), lambda t, a, b: t.update({LORA_A + "none": t[a], LORA_B + "none": t[b]}),
+        lambda t, a, b: t.pop(b), lambda t, a, b: t.pop(a), lambda t, a, b: t.clear(), lambda t, a,
+        b: t.update({a: t[a][:2]}),
+        lambda t, a, b: t.update({b: t[b][:, :2]}), lambda t, a, b: t.update({LORA_A + "none": t[a],
+        LORA_B + "none": t[b]}),
         lambda t, a, b: t.update(stranger=t[a]), lambda t, a, b: t.update({FULL + "none": t[a]}),
         lambda t, a, b: t.update({a: t[a].T.contiguous()}),
     ],
-    ids=["no B", "no A", "empty", "short A", "short B", "unknown layer", "unknown tensor", "unknown parameter", "turned A"],
+    ids=["no B", "no A", "empty", "short A", "short B", "unknown layer", "unknown tensor", "unknown parameter",
+    "turned A"],
 )  # fmt: skip
 def test_an_adapter_that_does_not_fit_is_refused(tiny_base, model_type, change):
     body = load_body(find_base(str(tiny_base(model_type))))
@@ -216,7 +230,8 @@ def test_a_loaded_judge_is_base_adapter_and_head(tiny_base, saved, model_type, p
 @pytest.mark.parametrize(
     ("head", "fields"),
     [
-        ({HEAD_WEIGHT: HEAD[HEAD_WEIGHT]}, {}), ({HEAD_BIAS: HEAD[HEAD_BIAS]}, {}), ({**HEAD, HEAD_WEIGHT: torch.ones(1, 31)}, {}),
+        ({HEAD_WEIGHT: HEAD[HEAD_WEIGHT]}, {}), ({HEAD_BIAS: HEAD[HEAD_BIAS]}, {}), ({**HEAD,
+        HEAD_WEIGHT: torch.ones(1, 31)}, {}),
         (HEAD, {"categories": ("spam",)}), (HEAD, {"method": "full"}), (HEAD, {"method": "lora", "lora": LORA}),
         ({**HEAD, HEAD_BIAS: torch.tensor([float("nan")])}, {}),
     ],

@@ -1,0 +1,65 @@
+"""Splits a scored table by a policy into kept/ review/ dropped/ unscored/; every row goes to exactly one of them.
+
+    spark-submit jobs/filter_corpus.py --scored scored/ --policy conf/policies/default.yaml --output filtered/
+
+Each row carries quality_decision and quality_reason. Nothing is published unless
+rows in = kept + review + dropped + unscored. The last line on stdout is one JSON object.
+Exit 0: published. 1: a check did not hold. 2: bad input.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from dataclasses import asdict
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from quality_judge.policy import Policy
+from quality_judge.programme import parser, run
+from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS
+from quality_judge.spark import apply_policy, profile, spark_session
+from quality_judge.spark.corpus import read_corpus
+from quality_judge.spark.publish import MANIFEST_FILE, PROFILE_FILE, Staging, published, read_json, refuse_loss
+from quality_judge.spark.score import rows_in
+
+
+def main(options: Namespace) -> dict[str, Any]:
+    """Decides, writes the four tables, counts them, publishes; returns the summary."""
+    policy = Policy.load(options.policy)
+    spark = spark_session("filter_corpus")
+    scored = read_corpus(spark, options.scored)
+    manifest = read_json(spark, options.scored, MANIFEST_FILE)
+    resolved = policy.resolve(manifest.get("threshold"))
+    decided = apply_policy(scored, resolved)
+
+    def write(staging: Staging) -> dict[str, Any]:
+        before, started = rows_in(scored), time.perf_counter()
+        written = [
+            staging.write(decided.where(F.col(DECISION_COLUMN) == decision), folder)
+            for decision, folder in DECISION_FOLDERS.items()
+        ]
+        counts = {folder: table.count() for folder, table in zip(DECISION_FOLDERS.values(), written, strict=True)}
+        refuse_loss(before, sum(counts.values()))
+        everything = written[0].unionByName(written[1]).unionByName(written[2]).unionByName(written[3])
+        found = profile(everything, text_column=manifest.get("text_column", "text"))
+        summary = {
+            "rows": before, **counts, "reasons": dict(sorted(found.reasons.items(), key=lambda item: -item[1])),
+            "policy": resolved.name, "keep_at": resolved.keep_at, "drop_below": resolved.drop_below,
+            "judge": manifest["judge"], "seconds": round(time.perf_counter() - started, 2), "output": options.output,
+        }  # fmt: skip
+        staging.write_json(PROFILE_FILE, found.to_dict())
+        staging.write_json(MANIFEST_FILE, {**summary, "scored": options.scored, "policy": asdict(resolved)})
+        return summary
+
+    return published(spark, options.output, write)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--scored", required=True, help="folder that score_corpus.py wrote")
+    arguments.add_argument("--policy", required=True, help="YAML file of the policy, such as those in conf/policies/")
+    arguments.add_argument("--output", required=True, help="folder for kept/ review/ dropped/ unscored/")
+    options = arguments.parse_args()
+    run(lambda: main(options))

@@ -1,0 +1,50 @@
+"""Chooses rows of a scored table for experts to label, and writes them as JSON lines, without labels.
+
+    spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy uncertain --output rows.jsonl
+
+Add a `label` of true or false to each line, and the file trains or certifies a judge. The last line on stdout is one
+JSON object. Exit 0: written. 2: bad input.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import Any
+
+from quality_judge.card import write_beside
+from quality_judge.errors import ConfigError
+from quality_judge.programme import parser, run
+from quality_judge.spark import read_corpus, spark_session
+from quality_judge.spark.publish import MANIFEST_FILE, read_json
+from quality_judge.spark.select import STRATEGIES, rows_for_labels
+
+
+def main(options: Namespace) -> dict[str, Any]:
+    """Reads, chooses, writes; returns the summary."""
+    if options.count < 1:
+        raise ConfigError(f"--count {options.count}: expected 1 or more")
+    if options.strategy == "stratified" and not options.stratum:
+        raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
+    spark = spark_session("sample_for_labels")
+    scored = read_corpus(spark, options.scored)
+    manifest = read_json(spark, options.scored, MANIFEST_FILE)
+    rows = rows_for_labels(
+        scored, options.count, options.strategy, text_column=manifest["text_column"],
+        prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum, seed=options.seed,
+    )  # fmt: skip
+    write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    by_strategy = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
+    return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--scored", required=True, help="folder that score_corpus.py wrote")
+    arguments.add_argument("--count", type=int, default=200, help="how many rows")
+    arguments.add_argument("--strategy", choices=STRATEGIES, default="uncertain", help="how they are chosen")
+    arguments.add_argument("--stratum", help="column whose values are sampled evenly, for --strategy stratified")
+    arguments.add_argument("--seed", type=int, default=0, help="another seed chooses other rows")
+    arguments.add_argument("--output", required=True, help="JSON lines file")
+    options = arguments.parse_args()
+    run(lambda: main(options))

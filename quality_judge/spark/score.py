@@ -1,0 +1,86 @@
+"""Scores a DataFrame: checks it before anything runs, then adds the quality_* columns in place. (driver)
+
+Scores are never joined back by an id, so that duplicate or missing ids cannot lose or double a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, DataType, StringType, StructType
+
+from quality_judge.errors import CorpusError
+from quality_judge.judge import Judge
+from quality_judge.scores import BAD_RECORD, CODE_COLUMN, NULL_TEXT, SCORED_COLUMNS
+from quality_judge.spark.fault import refused_read
+from quality_judge.spark.udf import score_udf
+
+CORRUPT_COLUMN = "_corrupt_record"
+STRUCT_COLUMN = "_quality"
+PARTITIONS_PER_CORE = 3
+
+
+def score(
+    judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None
+) -> Callable[[DataFrame], DataFrame]:
+    """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
+
+    Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
+    """
+    scorer = score_udf(judge)
+
+    def transform(df: DataFrame) -> DataFrame:
+        columns = [name for name in (prompt_column, text_column) if name is not None]
+        refuse_unfit(df, columns)
+        plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
+        scored = df.withColumn(STRUCT_COLUMN, scorer(*columns)).select(*[f"`{name}`" for name in df.columns], *plain)
+        if CORRUPT_COLUMN in df.columns:
+            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
+            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
+        return scored
+
+    return transform
+
+
+def balanced(df: DataFrame) -> DataFrame:
+    """`df` spread over at least as many partitions as there are cores; untouched when it already is."""
+    cores = df.sparkSession.sparkContext.defaultParallelism
+    return df if df.rdd.getNumPartitions() >= cores else df.repartition(PARTITIONS_PER_CORE * cores)
+
+
+def rows_in(df: DataFrame) -> int:
+    """How many rows there are, by a count of its own. Raises CorpusError when a file cannot be read."""
+    with refused_read():
+        return df.count()
+
+
+def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
+    """Raises CorpusError unless `columns` are there and hold text, and no scored column stands there yet."""
+    for column in columns:
+        kind = type_of(df.schema, column)
+        if kind is None:
+            near = get_close_matches(column, df.columns, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise CorpusError(f"there is no column {column!r}; the table has {', '.join(df.columns)}{hint}")
+        if not isinstance(kind, StringType | BinaryType):
+            raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary")
+    taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, STRUCT_COLUMN)})
+    if taken:
+        raise CorpusError(f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column")
+    doubled = sorted({name for name in df.columns if [other.lower() for other in df.columns].count(name.lower()) > 1})
+    if doubled:
+        raise CorpusError(f"the table has columns that differ in case only: {', '.join(doubled)}; rename them")
+
+
+def type_of(schema: StructType, path: str) -> DataType | None:
+    """The type of a column, or of a field within it as in `doc.text`; None when there is none."""
+    if path in schema.fieldNames():
+        return schema[path].dataType
+    first, _, rest = path.partition(".")
+    if rest and first in schema.fieldNames() and isinstance(schema[first].dataType, StructType):
+        return type_of(schema[first].dataType, rest)
+    return None
