@@ -5,22 +5,17 @@ Each is fitted on the training labels and answers for the held-out texts. It kno
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_union
 
 from quality_judge.engine.encode import Encoder
-from quality_judge.engine.kinds import ScalarModel
-from quality_judge.engine.scorer import ForwardPool
-from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.labels import FlatLabels
 from quality_judge.train.examples import Examples, read_for
-from quality_judge.train.fit import Fitted
+from quality_judge.train.fit import Fitted, frozen_states
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
 
 TFIDF_STRENGTH = 1.0
@@ -59,13 +54,10 @@ def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers 
 
 def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
     """A logistic regression on the base's own pooled states."""
-    encoding, examples = fitted.encoding, fitted.examples
-    model = ScalarModel(load_body(fitted.base), hidden_size(fitted.base), 1, fitted.model.pooling)
-    device = next(fitted.model.parameters()).device.type
-    pool = ForwardPool(copy.deepcopy(model), device=device, dtype=torch.float32, threads=torch.get_num_threads())
-    known = pool.run(examples.tokens, encoding.buckets, encoding.pad, pooled=True).astype(float)
-    tokens = Encoder(fitted.tokenizer_json, encoding).encode(texts, prompts).tokens
-    states = pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(float)
+    examples, device = fitted.examples, next(fitted.model.parameters()).device.type
+    known = fitted.states
+    tokens = Encoder(fitted.tokenizer_json, fitted.encoding).encode(texts, prompts).tokens
+    states = frozen_states(fitted.base, fitted.encoding, tokens, fitted.model.pooling, device)
     mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
     standard = (known - mean) / scale
     strength = _strength(standard, examples)

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from quality_judge.bases import Base, find_base
 from quality_judge.config import JudgeConfig, TrainConfig
-from quality_judge.engine.encode import Encoder, build_encoding
+from quality_judge.engine.encode import Encoder, Ragged, build_encoding
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.stacking import SurfaceModel
-from quality_judge.engine.weights import hidden_size, load_body, load_tokenizer
+from quality_judge.engine.weights import hidden_size, load_body, load_tokenizer, precision_here
 from quality_judge.errors import ConfigError
 from quality_judge.judge import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
@@ -47,6 +47,7 @@ class Fitted:
     """A judge before it is calibrated: all it needs to score, and what it said of rows it had not seen.
 
     raw: out-of-fold raw score of each example, NaN where it was always trained on. examples: what it learnt from.
+    states: the untouched base's pooled states of the examples, float64 (n, H).
     """
 
     base: Base
@@ -59,6 +60,7 @@ class Fitted:
     surface: SurfaceModel | None
     stack: Stack
     examples: Examples
+    states: np.ndarray
     raw: np.ndarray
     category_raw: np.ndarray
     training: dict[str, Any]
@@ -92,7 +94,7 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
     return Fitted(
         base, encoding, tokenizer_json, model, adapter, method, lora, surface if stack.surface else None, stack,
-        examples, raw, outputs[:, 1:], training,
+        examples, fitter.states, raw, outputs[:, 1:], training,
     )  # fmt: skip
 
 
@@ -229,9 +231,7 @@ class ModelFitter:
         return lambda rows: probe.raw(self.standard[rows])
 
     def _frozen_states(self) -> np.ndarray:
-        model = ScalarModel(copy.deepcopy(self.body), hidden_size(self.base), 1, self.pooling)
-        pool = ForwardPool(model, device=self.device.type, dtype=torch.float32, threads=torch.get_num_threads())
-        return pool.run(self.examples.tokens, self.encoding.buckets, self.encoding.pad, pooled=True).astype(np.float64)
+        return frozen_states(self.base, self.encoding, self.examples.tokens, self.pooling, self.device.type)
 
     def _development_score(self, model: ScalarModel, held_out: np.ndarray) -> float:
         raw = np.full(len(self.examples), np.nan)
@@ -242,6 +242,13 @@ class ModelFitter:
 
     def _rate(self, method: str) -> float:
         return self.config.learning_rate or LEARNING_RATE[self.base.architecture, method]
+
+
+def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: str, device: str) -> np.ndarray:
+    """The untouched base's pooled states of each row, float64 (n, H), as precisely as scoring computes them."""
+    model = ScalarModel(load_body(base), hidden_size(base), 1, pooling)
+    pool = ForwardPool(model, device=device, dtype=precision_here(device), threads=torch.get_num_threads())
+    return pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(np.float64)
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+# quality-judge: `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+DEMO := demo-output
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: help demo test check bench clean install airflow wheel
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## set up .venv (done by every other target)
+
+$(STAMP): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; this is $$($(PYTHON) --version 2>&1). Set PYTHON=…"; exit 2; }
+	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || { echo "Java 17 or newer is needed for Spark; install a JDK and put java on the PATH"; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> report, on real text of this machine
+	rm -rf $(DEMO)
+	$(PY) -m quality_judge demo-corpus --output $(DEMO)/corpus
+	$(PY) training/train_judge.py --config conf/judges/demo.yaml --labels conf/demo/labels.en.jsonl conf/demo/labels.zh.jsonl --output $(DEMO)/judge
+	$(PY) jobs/score_corpus.py --judge $(DEMO)/judge --input $(DEMO)/corpus --output $(DEMO)/scored
+	$(PY) jobs/validate_corpus.py --scored $(DEMO)/scored --suite conf/expectations/scored.yaml --output $(DEMO)/validation-scored.json
+	$(PY) jobs/filter_corpus.py --scored $(DEMO)/scored --policy conf/policies/demo.yaml --output $(DEMO)/filtered
+	$(PY) jobs/validate_corpus.py --scored $(DEMO)/filtered --suite conf/expectations/filtered.yaml --output $(DEMO)/validation-filtered.json
+	$(PY) -m quality_judge report --judge $(DEMO)/judge --filtered $(DEMO)/filtered --validation $(DEMO)/validation-scored.json --validation $(DEMO)/validation-filtered.json --output $(DEMO)/report.html
+
+test: $(STAMP) ## all tests
+	$(PY) -m pytest
+
+check: $(STAMP) ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
+	$(PY) tests/try_wheel.py
+
+clean: ## remove what was made, but not .venv
+	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

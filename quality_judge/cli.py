@@ -1,0 +1,124 @@
+"""`quality-judge`: small commands over the library. Heavy work on a cluster is in jobs/, training in training/.
+
+Each command parses, calls the library and prints; nothing else lives here.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from quality_judge.errors import CorpusError, QualityJudgeError
+from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
+
+app = typer.Typer(
+    help="A few hundred expert labels become a judge that scores and filters a corpus.",
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+Folder = Annotated[Path, typer.Option(help="folder of the judge")]
+MOST_REASONS = 12
+
+
+@app.command()
+def score(
+    judge: Folder,
+    input: Annotated[Path, typer.Option(help="Parquet, JSON lines or CSV file")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write")],
+    text_column: Annotated[str, typer.Option(help="column with the text")] = "text",
+    prompt_column: Annotated[Optional[str], typer.Option(help="column with the prompt")] = None,
+) -> None:
+    """Scores one file without Spark.  Example: quality-judge score --judge J --input rows.jsonl --output scored.parquet"""
+    from quality_judge.engine.scorer import load_scorer
+    from quality_judge.tables import read_table, score_table, write_table
+
+    scored = score_table(load_scorer(load_judge(judge)), read_table(input), text_column=text_column, prompt_column=prompt_column)
+    write_table(scored, output)
+    codes = scored.column("quality_code").value_counts().to_pylist()
+    typer.echo(json.dumps({"rows": len(scored), "codes": {item["values"]: item["counts"] for item in codes}, "output": str(output)}))
+
+
+@app.command()
+def card(judge: Folder) -> None:
+    """Prints a judge's card, after verifying the judge.  Example: quality-judge card --judge J"""
+    typer.echo(load_judge(judge).path(CARD_FILE).read_text(encoding="utf-8"))
+
+
+@app.command()
+def report(
+    filtered: Annotated[Path, typer.Option(help="folder that filter_corpus.py wrote")],
+    output: Annotated[Path, typer.Option(help="HTML file to write")],
+    judge: Annotated[Optional[Path], typer.Option(help="folder of the judge")] = None,
+    validation: Annotated[Optional[list[Path]], typer.Option(help="JSON files that validate_corpus.py wrote")] = None,
+    title: Annotated[str, typer.Option(help="title of the page")] = "What was kept, and why",
+    language: Annotated[str, typer.Option(help="en or zh")] = "en",
+) -> None:
+    """Writes one HTML page on a filtered corpus and prints its table.  Example: quality-judge report --filtered F --output r.html"""
+    from quality_judge.report import ReportData, ScoreProfile, write_report
+
+    manifest, counts = _read(filtered, "_quality_manifest.json"), _read(filtered, "_quality_profile.json")
+    said, metrics = _judge_says(judge, manifest) if judge else (None, None)
+    checks = [item for path in validation or [] for item in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    provenance = {"input": manifest["scored"], "output": str(filtered), "seconds": manifest["seconds"], "date": _now()}
+    data = ReportData(title, language, ScoreProfile.from_dict(counts), said, metrics, checks or None, provenance)  # type: ignore[arg-type]
+    write_report(data, output)
+    _print_decisions(counts)
+    typer.echo(f"report: {output}")
+
+
+@app.command("demo-corpus")
+def demo_corpus(output: Annotated[Path, typer.Option(help="folder to write")], rows: int = 6000) -> None:
+    """Gathers a corpus of real text from this machine.  Example: quality-judge demo-corpus --output corpus"""
+    from quality_judge.demo import gather_corpus
+
+    typer.echo(json.dumps({"rows": gather_corpus(output, rows=rows), "output": str(output)}))
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line on stderr and its own exit code."""
+    try:
+        app()
+    except QualityJudgeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def _judge_says(folder: Path, manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    judge = load_judge(folder)
+    said = {**judge.spec.model_dump(mode="json"), "fingerprint": judge.fingerprint}
+    said["thresholds"] |= {"keep": manifest["keep_at"], "review": manifest["drop_below"]}
+    return said, json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{folder / name} cannot be read ({type(error).__name__}); was it written by filter_corpus.py?") from None
+    return content
+
+
+def _print_decisions(counts: dict[str, Any]) -> None:
+    table, total = Table(title="rows"), max(counts["rows_in"], 1)
+    for name in ("decision", "rows", "share"):
+        table.add_column(name, justify="left" if name == "decision" else "right")
+    for decision in ("keep", "review", "drop", "unscored"):
+        n = counts["decisions"].get(decision, 0)
+        table.add_row(decision, f"{n:,}", f"{n / total:.1%}")
+    reasons = Table(title="why")
+    reasons.add_column("reason")
+    reasons.add_column("rows", justify="right")
+    for reason, n in sorted(counts["reasons"].items(), key=lambda item: -item[1])[:MOST_REASONS]:
+        reasons.add_row(reason, f"{n:,}")
+    console = Console()
+    console.print(table)
+    console.print(reasons)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
