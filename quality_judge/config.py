@@ -39,16 +39,16 @@ class TrainConfig(Strict):
     loss: Literal["warm_kto", "kto", "bce", "gce"] = "warm_kto"
     beta: float = Field(1.0, gt=0, le=100)
     warm_fraction: float = Field(0.3, ge=0, le=1)
-    epochs: int = Field(8, ge=1, le=200)
-    patience: int = Field(3, ge=1, le=200)
-    batch_size: int = Field(16, ge=2, le=4096)
+    epochs: int = Field(4, ge=1, le=200)
+    patience: int = Field(2, ge=1, le=200)
+    batch_size: int | None = Field(None, ge=2, le=4096)
     learning_rate: float | None = Field(None, gt=0, le=1)
     head_learning_rate: float = Field(5e-3, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=10)
     lora_rank: int = Field(16, ge=1, le=1024)
     lora_alpha: int = Field(32, ge=1, le=4096)
     max_steps: int = Field(4000, ge=1)
-    folds: int = Field(4, ge=2, le=20)
+    folds: int = Field(3, ge=2, le=20)
     surface: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
     below_baseline: Literal["refuse", "allow"] = "refuse"

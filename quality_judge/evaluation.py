@@ -23,6 +23,7 @@ from quality_judge.stats.metrics import reliability_curve, roc_auc, summarise, t
 from quality_judge.stats.thresholds import Certificate, best_threshold, certify
 
 DEFAULT_THRESHOLD = 0.5
+OF_PROBABILITY = ("accuracy", "f1", "cohen_kappa", "ece", "brier")
 MIN_CALIBRATION_LABELS = 8
 SHORTCUTS = {
     "length": lambda flat: np.array([len(text) for text in flat.completions], float),
@@ -48,19 +49,25 @@ def score_labels(scorer: Scorer, labels: LabelSet) -> ScoredLabels:
 
 
 def measure(scored: ScoredLabels, *, threshold: float | None) -> dict[str, Any]:
-    """metrics.json's numbers for these scores; see `stats.metrics.summarise`. Unscored rows count as the worst score."""
+    """metrics.json's numbers for these scores; see `stats.metrics.summarise`. Unscored rows count as the worst score.
+
+    Of a judge that gives raw scores and no probability (it learnt from orders alone), what needs one is None.
+    """
     flat, at = scored.flat, scored.flat.labelled
     raw = np.nan_to_num(scored.raw, nan=float(np.nanmin(scored.raw)) if np.isfinite(scored.raw).any() else 0.0)
     probability = np.nan_to_num(scored.probability, nan=0.0)
     categories = {
-        name: (said[~np.isnan(said)] == 1, scored.category_probability[name][~np.isnan(said)])
+        name: (said[~np.isnan(said)] == 1, np.nan_to_num(scored.category_probability[name], nan=0.0)[~np.isnan(said)])
         for name, said in flat.categories.items() if name in scored.category_probability
     }  # fmt: skip
-    return summarise(
+    found = summarise(
         flat.label[at] == 1, raw[at], probability[at], threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
         pairs=(raw[flat.pairs[:, 0]], raw[flat.pairs[:, 1]]) if len(flat.pairs) else None,
         rankings=[raw[indices] for indices in flat.rankings] or None, categories=categories or None,
     )  # fmt: skip
+    if np.isfinite(scored.raw).any() and not np.isfinite(scored.probability).any():
+        found |= {key: None for name in OF_PROBABILITY for key in (name, f"{name}_ci")}
+    return found
 
 
 def curves(scored: ScoredLabels) -> dict[str, Any]:
@@ -104,7 +111,10 @@ def recalibrated(judge: Judge, scorer: Scorer, labels: LabelSet, output: str | P
     tested = with_calibration(score_labels(scorer, held_out), calibration)
     promise = certificate(tested, target=target, confidence=confidence)
     metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
-    metrics |= {"test": measure(tested, threshold=best), "curves": curves(tested), "certificate": promise and promise.to_dict()}
+    metrics |= {  # the baselines answered for other rows, and nothing is left here to ask them again
+        "test": measure(tested, threshold=best), "baselines": {}, "curves": curves(tested),
+        "shortcuts": shortcuts(tested.flat), "certificate": promise and promise.to_dict(),
+    }  # fmt: skip
     metrics["labels"] = {**metrics.get("labels", {}), "calibration": to_calibrate.counts(), "held_out": held_out.counts()}
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
     return save_with_report(judge, output, metrics, changes), metrics

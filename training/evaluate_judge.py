@@ -7,8 +7,10 @@ The last line on stdout is one JSON object. Exit 0: every --min holds. 1: one do
 
 from __future__ import annotations
 
+import math
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from quality_judge.card import write_metrics
@@ -25,6 +27,8 @@ def main(options: Namespace) -> dict[str, Any]:
     """Loads, scores, measures, writes; returns the summary."""
     started = time.perf_counter()
     bars = dict(bar(text) for text in options.min)
+    if not Path(options.output).absolute().parent.is_dir():
+        raise ConfigError(f"--output {options.output}: its folder does not exist; make it first")
     judge, labels = load_judge(options.judge), load_labels(options.labels)
     scored = score_labels(load_scorer(judge), labels)
     test = measure(scored, threshold=judge.spec.threshold)
@@ -34,7 +38,9 @@ def main(options: Namespace) -> dict[str, Any]:
         "seconds": {"total": time.perf_counter() - started},
     }  # fmt: skip
     write_metrics(options.output, metrics)
-    missed = [f"{name} is {test[name]}, below {least}" for name, least in bars.items() if (test[name] or 0.0) < least]
+    missed = [
+        f"{name} is {test[name]}, below {least}" for name, least in bars.items() if test[name] is None or test[name] < least
+    ]
     for miss in missed:
         tell(miss)
     return {
@@ -49,9 +55,12 @@ def bar(text: str) -> tuple[str, float]:
     if name not in METRICS:
         raise ConfigError(f"--min: {unknown('metric', name, METRICS)}")
     try:
-        return name, float(value)
+        least = float(value)
     except ValueError:
-        raise ConfigError(f"--min {text!r}: {value!r} is not a number; write {name}=0.8") from None
+        least = math.nan
+    if not math.isfinite(least):
+        raise ConfigError(f"--min {text!r}: {value!r} is not a number; write {name}=0.8")
+    return name, least
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from quality_judge.train.fit import Fitted, frozen_states
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
 
 TFIDF_STRENGTH = 1.0
+STRENGTH_FOLDS = 4
 NAMES = ("tfidf_logistic", "frozen_base", "length_only", "zero_shot")
 
 
@@ -65,7 +66,7 @@ def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
 
 
 def _strength(standard: np.ndarray, examples: Examples) -> float:
-    return best_linear(standard, examples, examples.folds(min(4, examples.n_units), 0), FROZEN_STRENGTHS)[0]
+    return best_linear(standard, examples, examples.folds(STRENGTH_FOLDS, 0), FROZEN_STRENGTHS)[0]
 
 
 def _answers(model: Linear, features: Matrix) -> Answers:

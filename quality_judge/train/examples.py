@@ -15,7 +15,8 @@ from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.texts import read_texts
 from quality_judge.errors import LabelError
 from quality_judge.judge import Encoding
-from quality_judge.labels import LabelSet, fold_indices
+from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, label_of
+from quality_judge.samples import CategoryRow, Sample
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Examples:
 
     texts: what is read of each completion. tokens: its ids with prompt and specials. label: P(good), NaN where nobody
     said, float64 (n,). weight: float64 (n,), > 0. categories: 1, 0 or NaN, float64 (n, K). unit: int64 (n,), rising.
-    rank: 0 for the best of its unit, int64 (n,). groups: what may not be split over folds, (m,).
+    rank: 0 for the best of its unit, int64 (n,). groups: what may not be split over folds, (m,), see `group_names`.
     """
 
     texts: list[str]
@@ -64,9 +65,10 @@ class Examples:
         return np.array(found, np.int64).reshape(-1, 2)
 
     def folds(self, count: int, seed: int) -> np.ndarray:
-        """The fold of each text, int64 (n,), grouped by prompt or text and stratified by label."""
+        """The fold of each text, int64 (n,), groups whole, stratified by label; fewer folds where there are fewer groups."""
         starts = np.flatnonzero(np.diff(self.unit, prepend=-1))
         strata = np.where(np.isnan(self.label[starts]), -1, self.label[starts] >= 0.5).astype(int)
+        count = max(2, min(count, len(set(self.groups))))
         return fold_indices(list(self.groups), strata.tolist(), count, seed)[self.unit]
 
 
@@ -76,11 +78,11 @@ def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequen
     rows = list(_rows(labels, names))
     if not rows:
         raise LabelError("the label files hold no row that says anything: no label, no order, no category")
-    prompts, completions, label, weight, categories, unit, rank = (list(column) for column in zip(*rows, strict=True))
+    prompts, completions, label, weight, categories, unit, rank, group = (list(column) for column in zip(*rows, strict=True))
     texts = read_for(encoder.encoding, completions)
     encoded = encoder.encode(texts, read_for(encoder.encoding, prompts))
     starts = np.flatnonzero(np.diff(unit, prepend=-1))
-    groups = tuple(prompts[at] or texts[at] for at in starts)
+    groups = tuple(group[at] for at in starts)
     return Examples(
         texts, encoded.tokens, np.array(label, float), np.array(weight, float),
         np.array(categories, float).reshape(len(rows), len(names)), np.array(unit), np.array(rank), groups, names,
@@ -93,24 +95,18 @@ def category_names(labels: LabelSet) -> tuple[str, ...]:
 
 
 def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
-    """prompt, completion, label, weight, categories, unit, rank of each text."""
-    nothing = [np.nan] * len(names)
+    """prompt, completion, label, weight, categories, unit, rank, group of each text."""
     unit = 0
-    for sample in labels.samples:
-        yield sample.prompt, sample.completion, float(sample.label), sample.weight, nothing, unit, 0
-        unit += 1
-    for row in labels.categories:
-        said = [np.nan if row.categories.get(name) is None else float(bool(row.categories[name])) for name in names]
-        if row.label is not None:
-            yield row.prompt, row.completion, float(row.label), 1.0, said, unit, 0
-            unit += 1
-    for preference in labels.preferences:
-        for rank, completion in enumerate((preference.chosen, preference.rejected)):
-            yield preference.prompt, completion, np.nan, 1.0, nothing, unit, rank
-        unit += 1
-    for ranking in labels.rankings:
-        for rank, completion in enumerate(ranking.completions):
-            yield ranking.prompt, completion, np.nan, 1.0, nothing, unit, rank
+    for row, group in zip(labels.rows(), group_names(labels), strict=True):
+        completions, label = completions_of(row), label_of(row)
+        if label is None and len(completions) == 1:
+            continue
+        said = [np.nan] * len(names)
+        if isinstance(row, CategoryRow):
+            said = [np.nan if (value := row.categories.get(name)) is None else float(value) for name in names]
+        weight = row.weight if isinstance(row, Sample) else 1.0
+        for rank, completion in enumerate(completions):
+            yield row.prompt, completion, np.nan if label is None else float(label), weight, said, unit, rank, group
         unit += 1
 
 

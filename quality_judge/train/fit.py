@@ -32,12 +32,13 @@ from quality_judge.train.examples import Examples, build_examples, category_name
 from quality_judge.train.linear import (
     COUNT_SCALES, FROZEN_STRENGTHS, SURFACE_STRENGTHS, Linear, SurfaceFeatures, best_linear, fit_linear, order_score, out_of_fold,
 )  # fmt: skip
-from quality_judge.train.loop import LEARNING_RATE, Progress, TrainResult, autocast, padded_ids, refuse_collapse, train_model
+from quality_judge.train.loop import Progress, TrainResult, autocast, learning_rate, padded_ids, refuse_collapse, train_model
 
 MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
 MIN_TUNED_UNITS = 100
+MAX_FULL_PARAMETERS = 200_000_000
 PREDICT_TEXTS = 64
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
 
@@ -134,7 +135,7 @@ class ModelFitter:
         if self.config.method != "auto":
             candidates = [self.config.method]
         else:
-            tuned = "full" if self.base.architecture == "encoder" and self.examples.n_units > MAX_CROSS_FITTED_UNITS else "lora"
+            tuned = "full" if self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS else "lora"
             candidates = ["frozen", tuned] if self.examples.n_units >= MIN_TUNED_UNITS else ["frozen"]
         stacked_scores = {}
         for method in candidates:
@@ -240,8 +241,11 @@ class ModelFitter:
         among[held_out] = True
         return order_score(self.examples, raw, among)
 
+    def _parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.body.parameters())
+
     def _rate(self, method: str) -> float:
-        return self.config.learning_rate or LEARNING_RATE[self.base.architecture, method]
+        return learning_rate(self.config, self.base.architecture, method, self.examples.n_units)
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: str, device: str) -> np.ndarray:

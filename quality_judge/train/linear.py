@@ -39,11 +39,16 @@ class Linear:
 
 
 def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, strength: float) -> Linear:
-    """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C."""
+    """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C.
+
+    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts.
+    """
     rows = np.flatnonzero(among & examples.labelled)
     pairs = examples.pairs(among)
     label = examples.label[rows]
     hard = label >= 0.5
+    if not len(pairs) and len(np.unique(hard)) < 2:
+        return Linear(np.zeros(features.shape[1]), float(np.log((hard.sum() + 1) / ((~hard).sum() + 1))))
     parts, targets, weights = [features[rows]], [hard], [examples.weight[rows] * np.abs(2 * label - 1)]
     if len(pairs):
         difference = features[pairs[:, 0]] - features[pairs[:, 1]]

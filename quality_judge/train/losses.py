@@ -44,8 +44,8 @@ def gce(score: Tensor, label: Tensor, *, desirable: float, undesirable: float, q
 
     q → 0 is the logistic loss, q = 1 is KTO's value function with β = 1.
     """
-    good = (1 - torch.exp(q * F.logsigmoid(score))) / q
-    bad = (1 - torch.exp(q * F.logsigmoid(-score))) / q
+    good = -torch.expm1(q * F.logsigmoid(score)) / q
+    bad = -torch.expm1(q * F.logsigmoid(-score)) / q
     return desirable * label * good + undesirable * (1 - label) * bad
 
 
