@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from dataclasses import asdict
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -29,10 +28,10 @@ def main(options: Namespace) -> dict[str, Any]:
     """Decides, writes the four tables, counts them, publishes; returns the summary."""
     policy = Policy.load(options.policy)
     spark = spark_session("filter_corpus")
-    scored = read_corpus(spark, options.scored)
-    manifest = read_json(spark, options.scored, MANIFEST_FILE)
-    resolved = policy.resolve(manifest.get("threshold"))
-    decided = apply_policy(scored, resolved)
+    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column"))
+    scored, text_column = read_corpus(spark, options.scored), manifest["text_column"]
+    resolved = policy.resolve(manifest["threshold"])
+    decided = apply_policy(scored, resolved, text_column=text_column)
 
     def write(staging: Staging) -> dict[str, Any]:
         before, started = rows_in(scored), time.perf_counter()
@@ -43,17 +42,23 @@ def main(options: Namespace) -> dict[str, Any]:
         counts = {folder: table.count() for folder, table in zip(DECISION_FOLDERS.values(), written, strict=True)}
         refuse_loss(before, sum(counts.values()))
         everything = written[0].unionByName(written[1]).unionByName(written[2]).unionByName(written[3])
-        found = profile(everything, text_column=manifest.get("text_column", "text"))
+        found = profile(everything, text_column=text_column)
         summary = {
             "rows": before, **counts, "reasons": dict(sorted(found.reasons.items(), key=lambda item: -item[1])),
             "policy": resolved.name, "keep_at": resolved.keep_at, "drop_below": resolved.drop_below,
             "judge": manifest["judge"], "seconds": round(time.perf_counter() - started, 2), "output": options.output,
         }  # fmt: skip
         staging.write_json(PROFILE_FILE, found.to_dict())
-        staging.write_json(MANIFEST_FILE, {**summary, "scored": options.scored, "policy": asdict(resolved)})
+        said = {
+            "scored": options.scored,
+            "text_column": text_column,
+            "policy": policy.model_dump(mode="json"),
+            "slices": resolved.slices,
+        }
+        staging.write_json(MANIFEST_FILE, summary | said)
         return summary
 
-    return published(spark, options.output, write)
+    return published(spark, options.output, write, inputs=[options.scored])
 
 
 if __name__ == "__main__":

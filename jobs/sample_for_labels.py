@@ -16,6 +16,7 @@ from quality_judge.card import write_beside
 from quality_judge.errors import ConfigError
 from quality_judge.programme import parser, run
 from quality_judge.spark import read_corpus, spark_session
+from quality_judge.spark.fault import refused_read
 from quality_judge.spark.publish import MANIFEST_FILE, read_json
 from quality_judge.spark.select import STRATEGIES, rows_for_labels
 
@@ -27,12 +28,15 @@ def main(options: Namespace) -> dict[str, Any]:
     if options.strategy == "stratified" and not options.stratum:
         raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
     spark = spark_session("sample_for_labels")
+    manifest = read_json(
+        spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column", "prompt_column")
+    )
     scored = read_corpus(spark, options.scored)
-    manifest = read_json(spark, options.scored, MANIFEST_FILE)
-    rows = rows_for_labels(
-        scored, options.count, options.strategy, text_column=manifest["text_column"],
-        prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum, seed=options.seed,
-    )  # fmt: skip
+    with refused_read():
+        rows = rows_for_labels(
+            scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
+            prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum,
+        )  # fmt: skip
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     by_strategy = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
     return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}

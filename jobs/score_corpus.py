@@ -48,7 +48,7 @@ def main(options: Namespace) -> dict[str, Any]:
         })  # fmt: skip
         return summary
 
-    return published(spark, options.output, write)
+    return published(spark, options.output, write, inputs=[options.input])
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
-from quality_judge.spark.session import spark_session
 
 from quality_judge.errors import CorpusError
 from quality_judge.expectations import load_suite, validate
 from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_FOLDERS
+from quality_judge.spark.session import spark_session
 
 
 def main(options: Namespace) -> dict[str, Any]:

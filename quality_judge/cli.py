@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -31,16 +31,22 @@ def score(
     input: Annotated[Path, typer.Option(help="Parquet, JSON lines or CSV file")],
     output: Annotated[Path, typer.Option(help="Parquet file to write")],
     text_column: Annotated[str, typer.Option(help="column with the text")] = "text",
-    prompt_column: Annotated[Optional[str], typer.Option(help="column with the prompt")] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="column with the prompt")] = None,
 ) -> None:
-    """Scores one file without Spark.  Example: quality-judge score --judge J --input rows.jsonl --output scored.parquet"""
+    """Scores one file without Spark.  Example: quality-judge score --judge J --input a.jsonl --output b.parquet"""
     from quality_judge.engine.scorer import load_scorer
     from quality_judge.tables import read_table, score_table, write_table
 
-    scored = score_table(load_scorer(load_judge(judge)), read_table(input), text_column=text_column, prompt_column=prompt_column)
+    scored = score_table(
+        load_scorer(load_judge(judge)), read_table(input), text_column=text_column, prompt_column=prompt_column
+    )
     write_table(scored, output)
     codes = scored.column("quality_code").value_counts().to_pylist()
-    typer.echo(json.dumps({"rows": len(scored), "codes": {item["values"]: item["counts"] for item in codes}, "output": str(output)}))
+    typer.echo(
+        json.dumps(
+            {"rows": len(scored), "codes": {item["values"]: item["counts"] for item in codes}, "output": str(output)}
+        )
+    )
 
 
 @app.command()
@@ -53,12 +59,12 @@ def card(judge: Folder) -> None:
 def report(
     filtered: Annotated[Path, typer.Option(help="folder that filter_corpus.py wrote")],
     output: Annotated[Path, typer.Option(help="HTML file to write")],
-    judge: Annotated[Optional[Path], typer.Option(help="folder of the judge")] = None,
-    validation: Annotated[Optional[list[Path]], typer.Option(help="JSON files that validate_corpus.py wrote")] = None,
+    judge: Annotated[Path | None, typer.Option(help="folder of the judge")] = None,
+    validation: Annotated[list[Path] | None, typer.Option(help="JSON files that validate_corpus.py wrote")] = None,
     title: Annotated[str, typer.Option(help="title of the page")] = "What was kept, and why",
     language: Annotated[str, typer.Option(help="en or zh")] = "en",
 ) -> None:
-    """Writes one HTML page on a filtered corpus and prints its table.  Example: quality-judge report --filtered F --output r.html"""
+    """Writes a page on a filtered corpus.  Example: quality-judge report --filtered F --output r.html"""
     from quality_judge.report import ReportData, ScoreProfile, write_report
 
     manifest, counts = _read(filtered, "_quality_manifest.json"), _read(filtered, "_quality_profile.json")
@@ -99,7 +105,9 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{folder / name} cannot be read ({type(error).__name__}); was it written by filter_corpus.py?") from None
+        raise CorpusError(
+            f"{folder / name} cannot be read ({type(error).__name__}); was it written by filter_corpus.py?"
+        ) from None
     return content
 
 

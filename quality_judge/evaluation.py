@@ -27,7 +27,9 @@ OF_PROBABILITY = ("accuracy", "f1", "cohen_kappa", "ece", "brier")
 MIN_CALIBRATION_LABELS = 8
 SHORTCUTS = {
     "length": lambda flat: np.array([len(text) for text in flat.completions], float),
-    "ascii_share": lambda flat: np.array([sum(map(str.isascii, text)) / max(len(text), 1) for text in flat.completions]),
+    "ascii_share": lambda flat: np.array(
+        [sum(map(str.isascii, text)) / max(len(text), 1) for text in flat.completions]
+    ),
 }
 
 
@@ -97,14 +99,18 @@ def certificate(scored: ScoredLabels, *, target: float, confidence: float) -> Ce
     return certify(scored.probability[at], scored.flat.label[at] == 1, target=target, confidence=confidence)
 
 
-def recalibrated(judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, *, target: float, confidence: float) -> tuple[Judge, dict]:
+def recalibrated(
+    judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, *, target: float, confidence: float
+) -> tuple[Judge, dict]:
     """The judge at `output` with a calibration from one half of `labels`, certified and measured on the other half."""
     to_calibrate, held_out = split_labels(labels, [0.5, 0.5], seed=0)
     scored = score_labels(scorer, to_calibrate)
     at = scored.flat.labelled
     at = at[~np.isnan(scored.raw[at])]
     if len(at) < MIN_CALIBRATION_LABELS:
-        raise LabelError(f"{len(at)} labelled rows to calibrate on; at least {MIN_CALIBRATION_LABELS} of both classes are needed")
+        raise LabelError(
+            f"{len(at)} labelled rows to calibrate on; at least {MIN_CALIBRATION_LABELS} of both classes are needed"
+        )
     good = scored.flat.label[at] == 1
     calibration = fit_calibration(scored.raw[at], good)
     best = best_threshold(calibration.apply(scored.raw[at]), good, metric="kappa")
@@ -115,7 +121,11 @@ def recalibrated(judge: Judge, scorer: Scorer, labels: LabelSet, output: str | P
         "test": measure(tested, threshold=best), "baselines": {}, "curves": curves(tested),
         "shortcuts": shortcuts(tested.flat), "certificate": promise and promise.to_dict(),
     }  # fmt: skip
-    metrics["labels"] = {**metrics.get("labels", {}), "calibration": to_calibrate.counts(), "held_out": held_out.counts()}
+    metrics["labels"] = {
+        **metrics.get("labels", {}),
+        "calibration": to_calibrate.counts(),
+        "held_out": held_out.counts(),
+    }
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
     return save_with_report(judge, output, metrics, changes), metrics
 

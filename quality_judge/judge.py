@@ -105,7 +105,11 @@ class Stack(Strict):
 
 
 class JudgeSpec(Strict):
-    """Everything in judge.json. files: the sha256 of every other file. checksum: of all the rest of judge.json."""
+    """Everything in judge.json.
+
+    files: the sha256 of every other file. checksum: of all the rest of judge.json. precision_band: how far apart
+    probabilities lie in float32 and in the device's own precision.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     name: str
@@ -120,6 +124,7 @@ class JudgeSpec(Strict):
     categories: tuple[str, ...] = ()
     calibration: dict[str, Any] | None
     category_calibrations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    precision_band: float | None = None
     thresholds: dict[str, float | None] = Field(default_factory=dict)
     certificate: dict[str, Any] | None = None
     labels: dict[str, Any]

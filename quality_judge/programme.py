@@ -41,7 +41,7 @@ def tell(message: str) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str], Callable[[int, int, float], None]]]:
-    """Gives a function from a stage's name to `advance(step, steps, loss)`; bars on a terminal, a line each quarter else."""
+    """Gives a function from a stage's name to `advance(step, steps, loss)`: bars on a terminal, else a few lines."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

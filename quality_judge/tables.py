@@ -19,7 +19,13 @@ import pyarrow.parquet
 from quality_judge.engine.scorer import Scorer
 from quality_judge.errors import CorpusError
 from quality_judge.scores import (
-    CATEGORIES_COLUMN, CODE_COLUMN, FLAGS_COLUMN, JUDGE_COLUMN, RAW_COLUMN, SCORE_COLUMN, SCORED_COLUMNS,
+    CATEGORIES_COLUMN,
+    CODE_COLUMN,
+    FLAGS_COLUMN,
+    JUDGE_COLUMN,
+    RAW_COLUMN,
+    SCORE_COLUMN,
+    SCORED_COLUMNS,
 )  # fmt: skip
 
 READERS = {
@@ -31,7 +37,9 @@ READERS = {
 ROWS_AT_ONCE = 10_000
 
 
-def score_table(scorer: Scorer, table: pa.Table, *, text_column: str = "text", prompt_column: str | None = None) -> pa.Table:
+def score_table(
+    scorer: Scorer, table: pa.Table, *, text_column: str = "text", prompt_column: str | None = None
+) -> pa.Table:
     """`table` with the columns of SCORED_COLUMNS. Raises CorpusError for a missing column or a name that is taken."""
     for column in filter(None, (text_column, prompt_column)):
         if column not in table.column_names:
@@ -40,7 +48,9 @@ def score_table(scorer: Scorer, table: pa.Table, *, text_column: str = "text", p
             raise CorpusError(f"there is no column {column!r}; the table has {', '.join(table.column_names)}{hint}")
     taken = sorted(name for name in table.column_names if name.lower() in SCORED_COLUMNS)
     if taken:
-        raise CorpusError(f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column")
+        raise CorpusError(
+            f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column"
+        )
     parts = [
         _scored(scorer, table.slice(at, ROWS_AT_ONCE), text_column, prompt_column)
         for at in range(0, max(len(table), 1), ROWS_AT_ONCE)
@@ -56,7 +66,9 @@ def read_table(path: str | Path) -> pa.Table:
     try:
         return READERS[path.suffix](path)
     except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{path} cannot be read ({type(error).__name__}); it is missing, damaged or of another format") from None
+        raise CorpusError(
+            f"{path} cannot be read ({type(error).__name__}); it is missing, damaged or of another format"
+        ) from None
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:

@@ -1,6 +1,6 @@
 """What every test may use: a quiet offline environment, small models and tokenizers built here, a small judge folder.
 
-It knows nothing of Spark (see `expectations/conftest.py`), and nothing here goes to a network.
+Nothing here goes to a network. The one Spark session starts only when a test asks for it.
 """
 
 import os
@@ -40,6 +40,17 @@ def shared_data():
         return SHARED_DATA / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """The one small session of all tests, with the settings that the programmes use."""
+    pytest.importorskip("pyspark", reason="pip install 'quality-judge[spark]'")
+    from quality_judge.spark.session import spark_session
+
+    session = spark_session("tests")
+    session.conf.set("spark.sql.shuffle.partitions", "2")
+    return session
 
 
 @pytest.fixture(scope="session")

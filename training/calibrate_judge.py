@@ -25,7 +25,12 @@ def main(options: Namespace) -> dict[str, Any]:
     labels, report = clean_labels(load_labels(options.labels))
     report.raise_for_failures()
     judge, metrics = recalibrated(
-        judge, load_scorer(judge), labels, options.output, target=options.target_precision, confidence=options.confidence
+        judge,
+        load_scorer(judge),
+        labels,
+        options.output,
+        target=options.target_precision,
+        confidence=options.confidence,
     )
     return {
         "judge": judge.folder, "fingerprint": judge.fingerprint, "ece": metrics["test"]["ece"],

@@ -39,7 +39,9 @@ def main(options: Namespace) -> dict[str, Any]:
     }  # fmt: skip
     write_metrics(options.output, metrics)
     missed = [
-        f"{name} is {test[name]}, below {least}" for name, least in bars.items() if test[name] is None or test[name] < least
+        f"{name} is {test[name]}, below {least}"
+        for name, least in bars.items()
+        if test[name] is None or test[name] < least
     ]
     for miss in missed:
         tell(miss)

@@ -27,7 +27,7 @@ GOLDEN_TEXTS = (
     "水在高山上沸腾的温度更低,因为那里的气压较小。",
     "点击领取 免费 优惠 点击领取 免费 优惠 点击领取",
     "The function returns the number of rows written. It raises ValueError when the path is empty, and it never "
-    "overwrites a file that exists: choose a new name, or remove the old file first.\n\nSee also: read, append, remove.",
+    "overwrites a file that exists: choose a new name, or remove the old file first.\n\nSee also: read, append.",
     "Der Zug fährt um acht Uhr ab und kommt gegen Mittag an.",
     "a",
 )  # fmt: skip
@@ -36,14 +36,20 @@ TOLERANCE = {"float32": 2e-3, "bfloat16": 0.08}
 
 def golden_content(raw: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What golden.json holds; `raw` maps a precision's name to the golden rows' raw scores in it."""
-    return {"texts": list(GOLDEN_TEXTS), "raw": {name: [float(value) for value in values] for name, values in raw.items()}}
+    return {
+        "texts": list(GOLDEN_TEXTS),
+        "raw": {name: [float(value) for value in values] for name, values in raw.items()},
+    }
 
 
 def refuse_drift(scorer: Scorer, judge: Judge) -> None:
     """Raises JudgeError when the golden rows no longer score as they did when the judge was saved."""
     content = json_of(judge.path(GOLDEN_FILE))
     try:
-        texts, saved = list(content["texts"]), {name: np.array(values, float) for name, values in content["raw"].items()}
+        texts, saved = (
+            list(content["texts"]),
+            {name: np.array(values, float) for name, values in content["raw"].items()},
+        )
     except (TypeError, KeyError, ValueError) as error:
         raise JudgeError(f"{GOLDEN_FILE} does not hold texts and their raw scores") from error
     here = scorer.precision
@@ -56,5 +62,5 @@ def refuse_drift(scorer: Scorer, judge: Judge) -> None:
     if off.any() or np.isnan(raw).any():
         raise JudgeError(
             f"{int(off.sum())} of {len(texts)} golden rows do not score as they did when the judge was saved (worst "
-            f"difference {np.nanmax(np.abs(raw - expected)):.3g}); library versions or kernels differ: {judge.spec.created_with}"
+            f"difference {np.nanmax(np.abs(raw - expected)):.3g}); made with {judge.spec.created_with}"
         )

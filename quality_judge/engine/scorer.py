@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from quality_judge.engine.batching import Batch, padded, plan_batches
+from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel
@@ -23,12 +25,23 @@ from quality_judge.engine.texts import Texts, read_texts, spells
 from quality_judge.engine.weights import load_model, precision_here, read_tensors
 from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, Judge
 from quality_judge.scores import (
-    CODES, CONTROL_TEXT, FLAGS, HIDDEN_CHARS, INVALID_UTF8, NEAR_THRESHOLD, NON_FINITE, OK, OOM_ROW, TRUNCATED, Scores,
+    CODES,
+    CONTROL_TEXT,
+    EMPTY_TEXT,
+    FLAGS,
+    HIDDEN_CHARS,
+    INVALID_UTF8,
+    NEAR_THRESHOLD,
+    NON_FINITE,
+    OK,
+    OOM_ROW,
+    TRUNCATED,
+    Scores,
 )  # fmt: skip
 from quality_judge.stats.calibration import Calibration
 
 CATEGORY_CUT = 0.5
-Column = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
+Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
 
 
 class ForwardPool:
@@ -46,33 +59,43 @@ class ForwardPool:
 
     def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
         """Outputs of every row; with `pooled` the pooled states instead. Rows that exhaust memory alone are NaN."""
+        return self.outcome(tokens, buckets, pad, pooled=pooled)[0]
+
+    def outcome(
+        self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(outputs as `run` gives them, whether the row exhausted memory even alone, bool (n,))."""
         offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
-        width = self.model.head.in_features if pooled else self.model.head.out_features
-        outputs = np.full((len(tokens.lengths), width), np.nan, np.float32)
+        outputs = np.full((len(tokens.lengths), self._width(pooled)), np.nan, np.float32)
+        exhausted = np.zeros(len(tokens.lengths), bool)
 
         def compute(batch: Batch) -> None:
             ids, lengths = padded(tokens, offsets, batch, pad)
-            outputs[batch.rows] = self._forward(ids, lengths, pooled)[: len(batch.rows)]
+            values, failed = self._forward(ids, lengths, pooled)
+            outputs[batch.rows] = values[: len(batch.rows)]
+            exhausted[batch.rows] = failed[: len(batch.rows)]
 
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(compute, batches))
-        return outputs
+        return outputs, exhausted
 
     @torch.inference_mode()
-    def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> np.ndarray:
-        """Outputs of one batch. Out of memory: each row again alone in the same shape; what still fails is NaN."""
+    def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
+        """(outputs, exhausted) of one batch. Out of memory: halves are tried, down to a row alone."""
         call = self.model.pooled if pooled else self.model
         try:
             at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
-            return call(*at).float().cpu().numpy()
+            return call(*at).float().cpu().numpy(), np.zeros(len(ids), bool)
         except torch.OutOfMemoryError:
-            if self.device != "cpu":
-                torch.cuda.empty_cache()
-            if len(ids) == 1:
-                width = self.model.head.in_features if pooled else self.model.head.out_features
-                return np.full((1, width), np.nan, np.float32)
-            halves = [slice(0, len(ids) // 2), slice(len(ids) // 2, None)]
-            return np.concatenate([self._forward(ids[half], lengths[half], pooled) for half in halves])
+            free_memory(self.device)
+        if len(ids) == 1:
+            return np.full((1, self._width(pooled)), np.nan, np.float32), np.ones(1, bool)
+        halves = [slice(0, len(ids) // 2), slice(len(ids) // 2, None)]
+        parts = [self._forward(ids[half], lengths[half], pooled) for half in halves]
+        return np.concatenate([values for values, _ in parts]), np.concatenate([failed for _, failed in parts])
+
+    def _width(self, pooled: bool) -> int:
+        return self.model.head.in_features if pooled else self.model.head.out_features
 
 
 class Scorer:
@@ -103,12 +126,11 @@ class Scorer:
         outputs = np.full((len(code), len(self.judge.spec.categories)), np.nan)
         cut = np.zeros((2, len(code)), bool)
         if len(rows):
-            raw[rows], outputs[rows], cut[:, rows] = self._raw(
+            raw[rows], outputs[rows], cut[:, rows], code[rows] = self._raw(
                 completion.strings.take(pa.array(rows)), prompt.strings.take(pa.array(rows)) if prompt else None
             )
-        code[rows[np.isnan(raw[rows])]] = CODES.index(OOM_ROW)
-        code[rows[np.isinf(raw[rows])]] = CODES.index(NON_FINITE)
-        raw[code != CODES.index(OK)] = np.nan
+        unscored = code != CODES.index(OK)
+        raw[unscored], outputs[unscored] = np.nan, np.nan
         probability = self._calibration.apply(raw) if self._calibration else np.full(len(raw), np.nan)
         flags = self._flags([text for text in (completion, prompt) if text], cut, probability)
         return Scores(raw, probability, code, flags, outputs, self._categories(outputs), self.judge.spec.categories)
@@ -124,23 +146,36 @@ class Scorer:
         encoding = self.judge.spec.encoding
         return read_texts(column, head_bytes=encoding.head_bytes, tail_bytes=encoding.tail_bytes)
 
-    def _raw(self, completions: pa.Array, prompts: pa.Array | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Raw scores (n,), category outputs (n, K), and whether each row was cut or held control ids (2, n).
+    def _raw(
+        self, completions: pa.Array, prompts: pa.Array | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Raw scores (n,), category outputs (n, K), whether each row was cut or held control ids (2, n), codes (n,).
 
         Equal texts are computed once.
         """
-        back = None
+        back: Any = slice(None)
         if prompts is None:
             coded = completions.dictionary_encode()
             completions, back = coded.dictionary, coded.indices.to_numpy()
         texts = completions.to_pylist()
         encoded = self._encoder.encode(texts, prompts.to_pylist() if prompts is not None else None)
-        encoding = self.judge.spec.encoding
-        outputs = self._pool.run(encoded.tokens, encoding.buckets, encoding.pad).astype(np.float64)
+        outputs, code = self._outputs(encoded.tokens)
         surface = self._surface.raw(texts) if self._surface else None
         raw = stacked(self.judge.spec.stack, outputs[:, 0], surface)
-        cut = np.stack([encoded.truncated, encoded.control])
-        return (raw, outputs[:, 1:], cut) if back is None else (raw[back], outputs[back, 1:], cut[:, back])
+        code[(code == CODES.index(OK)) & ~np.isfinite(raw)] = CODES.index(NON_FINITE)
+        return raw[back], outputs[back, 1:], np.stack([encoded.truncated, encoded.control])[:, back], code[back]
+
+    def _outputs(self, tokens: Ragged) -> tuple[np.ndarray, np.ndarray]:
+        """(the model's outputs, float64 (n, 1 + K), codes (n,)); a row without any token of content is EMPTY_TEXT."""
+        encoding = self.judge.spec.encoding
+        full = tokens.lengths > len(encoding.prefix) + len(encoding.suffix)
+        outputs = np.full((len(full), 1 + len(self.judge.spec.categories)), np.nan)
+        code = np.full(len(full), CODES.index(EMPTY_TEXT), np.int8)
+        if full.any():
+            held = Ragged(tokens.ids[full[tokens.rows()]], tokens.lengths[full])
+            outputs[full], exhausted = self._pool.outcome(held, encoding.buckets, encoding.pad)
+            code[full] = np.where(exhausted, CODES.index(OOM_ROW), CODES.index(OK))
+        return outputs, code
 
     def _flags(self, texts: Sequence[Texts], cut: np.ndarray, probability: np.ndarray) -> np.ndarray:
         flags = np.zeros((len(probability), len(FLAGS)), bool)
@@ -151,7 +186,7 @@ class Scorer:
             flags[:, FLAGS.index(INVALID_UTF8)] |= text.invalid_utf8
             flags[:, FLAGS.index(HIDDEN_CHARS)] |= text.hidden
             flags[:, FLAGS.index(CONTROL_TEXT)] |= spells(text.strings, self.judge.spec.encoding.control_tokens)
-        threshold, band = self.judge.spec.threshold, self.judge.spec.thresholds.get("band")
+        threshold, band = self.judge.spec.threshold, self.judge.spec.precision_band
         if threshold is not None and band is not None:
             flags[:, FLAGS.index(NEAR_THRESHOLD)] = np.abs(np.nan_to_num(probability, nan=2.0) - threshold) <= band
         return flags
@@ -174,7 +209,7 @@ def load_scorer(
     threads: how many batches at once on the CPU; torch's own number when None. precision: the device's best when
     None. prove: False only while a judge is being made and has no golden rows yet.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     spec = judge.spec
     pool = ForwardPool(
         load_model(judge), device=device, dtype=precision or precision_here(device),

@@ -1,4 +1,4 @@
-"""Labels of all kinds as one list of texts, with what was said of them as indices: the form in which scores are compared.
+"""Labels of all kinds as one list of texts, with what was said of them as indices.
 
 It knows nothing of how texts are scored.
 """
@@ -67,5 +67,3 @@ def _column(values: dict[int, float], n: int) -> np.ndarray:
     column = np.full(n, np.nan)
     column[list(values)] = list(values.values())
     return column
-
-

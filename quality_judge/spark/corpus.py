@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from pyspark.errors import AnalysisException
+from typing import Any
+
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 FORMATS = ("parquet", "json", "csv", "text")
+# Files whose header differs are refused: by default Spark reads them in the first file's order.
+CSV: dict[str, Any] = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False, "mode": "PERMISSIVE"}
 
 
 def read_corpus(spark: SparkSession, path: str, *, format: str = "parquet", text_column: str = "text") -> DataFrame:
-    """The rows at `path`. Malformed JSON and CSV records stay, as rows with nulls and `_corrupt_record`.
+    """The rows at `path`. Malformed JSON and CSV records stay as rows, what stood there in `_corrupt_record`.
 
-    A text file gives one row a line, in `text_column`. Raises CorpusError when nothing is there or it cannot be read.
+    Parquet files may differ in their columns; a column that a file lacks is null. A text file gives one row a line,
+    in `text_column`. Raises CorpusError when nothing is there or it cannot be read.
     """
-    reader = spark.read.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", CORRUPT_COLUMN)
-    with refused_read():
-        try:
-            if format == "json":
-                return reader.json(path)
-            if format == "csv":
-                return reader.csv(path, header=True, multiLine=True, escape='"')
-            if format == "text":
-                return reader.text(path).withColumnRenamed("value", text_column)
-            return reader.parquet(path)
-        except AnalysisException as error:
-            condition = error.getCondition() or "AnalysisException"
-            raise CorpusError(f"{path} cannot be read as {format} ({condition}); check the path and --format") from None
+    with refused_read(f"{path} as {format}"):
+        if format == "json":
+            return spark.read.json(path, mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT_COLUMN)
+        if format == "csv":
+            return _read_csv(spark, path)
+        if format == "text":
+            return spark.read.text(path).withColumnRenamed("value", text_column)
+        if format == "parquet":
+            return spark.read.parquet(path, mergeSchema=True)
+    raise CorpusError(f"format {format!r} is not known; choose one of: {', '.join(FORMATS)}")
+
+
+def _read_csv(spark: SparkSession, path: str) -> DataFrame:
+    """A column of corrupt records is there only when some record is corrupt, as Spark does it for JSON."""
+    plain = spark.read.csv(path, **CSV)
+    if CORRUPT_COLUMN in plain.columns:
+        return plain
+    schema = plain.schema.add(CORRUPT_COLUMN, "string")
+    marked = spark.read.schema(schema).csv(path, columnNameOfCorruptRecord=CORRUPT_COLUMN, **CSV)
+    return marked if marked.where(F.col(CORRUPT_COLUMN).isNotNull()).take(1) else spark.read.csv(path, **CSV)

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import os
 
+from pyspark import TaskContext
 
-def task_device() -> str:
-    """`cuda:N` or `cpu` for the running task. Does not touch CUDA when Spark gave no GPU and the task is not local."""
-    from pyspark import TaskContext
 
+def task_device(gpu_count: int) -> str:
+    """`cuda:N` or `cpu` for the running task. gpu_count: how many GPUs this process sees."""
+    if gpu_count == 0:
+        return "cpu"
     task = TaskContext.get()
     resource = task.resources().get("gpu") if task is not None else None
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    count = torch.cuda.device_count()
     if resource is None:
-        return f"cuda:{(task.partitionId() if task is not None else 0) % count}"
+        return f"cuda:{(task.partitionId() if task is not None else 0) % gpu_count}"
     address = resource.addresses[0]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if address in visible:
         return f"cuda:{visible.index(address)}"
     # Containers on YARN and Kubernetes renumber the GPUs they pass on.
-    return f"cuda:{address}" if address.isdigit() and int(address) < count else "cuda:0"
+    return f"cuda:{address}" if address.isdigit() and int(address) < gpu_count else "cuda:0"

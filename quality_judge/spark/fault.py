@@ -6,30 +6,61 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 
-from quality_judge.errors import CheckFailed, CorpusError, JudgeError
+from quality_judge.errors import CheckFailed, CorpusError, JudgeError, QualityJudgeError
 
 FILE = re.compile(r"(?:file|hdfs|s3a?|abfss?|gs):/[^\s,;'\"\])]+")
 CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
-REFUSED_JUDGE = re.compile(r"quality_judge\.errors\.(JudgeError|BaseModelError): ([^\n]{1,500})")
-READING = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "Could not read footer", "is not a Parquet file", "EOFException", "ParquetDecodingException")
+REFUSED_JUDGE = re.compile(r"quality_judge\.errors\.(?:JudgeError|BaseModelError): ([^\n]{1,500})")
+STOPPED_JUDGE = re.compile(r"quality_judge\.errors\.CheckFailed: ([^\n]{1,500})")
+READING = (
+    "FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "CANNOT_MERGE_SCHEMAS", "Could not read footer",
+    "is not a Parquet file", "EOFException", "ParquetDecodingException",
+)  # fmt: skip
+WRITING = (
+    "AccessControlException",
+    "Permission denied",
+    "Mkdirs failed",
+    "Read-only file system",
+    "ParentNotDirectory",
+)
 
 
 @contextmanager
-def refused_read() -> Iterator[None]:
-    """Within it a Spark failure becomes a CorpusError (an unreadable file), a JudgeError or a CheckFailed."""
+def refused_read(what: str = "the input") -> Iterator[None]:
+    """Within it a Spark failure becomes a CorpusError, a JudgeError or a CheckFailed. what: what is read, and how."""
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
-        text = str(error)
-        judge = REFUSED_JUDGE.search(text)
-        if judge:
-            raise JudgeError(judge.group(2)) from None
-        files = list(dict.fromkeys(FILE.findall(text)))
-        condition = CONDITION.search(text)
-        kind = condition.group(1) if condition else type(error).__name__
-        if files and any(sign in text for sign in READING):
-            raise CorpusError(f"{files[0]} cannot be read ({kind}): it is damaged or of another format; replace or remove it") from None
-        raise CheckFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why") from None
+    except (PySparkException, Py4JError) as error:
+        raise explained(error, what) from None
+
+
+def explained(error: Exception, what: str) -> QualityJudgeError:
+    """The error of ours that says what `error` means. Of its text only a file's name or a judge's fault is quoted."""
+    text = str(error)
+    judge, stopped = REFUSED_JUDGE.search(text), STOPPED_JUDGE.search(text)
+    if judge:
+        return JudgeError(judge.group(1))
+    if stopped:
+        return CheckFailed(f"{stopped.group(1)}; nothing was published")
+    files = list(dict.fromkeys(FILE.findall(text)))
+    condition = CONDITION.search(text)
+    kind = condition.group(1) if condition else _kind(error)
+    if any(sign in text for sign in WRITING):
+        return CorpusError(
+            f"{files[0] if files else 'the output'} cannot be reached or written: check its folder and permissions"
+        )
+    if files and any(sign in text for sign in READING):
+        return CorpusError(
+            f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
+        )
+    if isinstance(error, AnalysisException):
+        return CorpusError(f"{what} cannot be read ({kind}); check the path, the format and the columns")
+    return CheckFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
+
+
+def _kind(error: Exception) -> str:
+    java = error.java_exception.getClass().getSimpleName() if isinstance(error, Py4JJavaError) else None
+    return java or type(error).__name__

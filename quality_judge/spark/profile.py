@@ -12,7 +12,18 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from quality_judge.report import BINS, ScoreProfile, SliceRow
-from quality_judge.scores import CODE_COLUMN, DECISION_COLUMN, DROP, FLAGS_COLUMN, KEEP, REASON_COLUMN, REVIEW, SCORE_COLUMN, UNSCORED
+from quality_judge.scores import (
+    CODE_COLUMN,
+    DECISION_COLUMN,
+    DROP,
+    FLAGS_COLUMN,
+    KEEP,
+    REASON_COLUMN,
+    REVIEW,
+    SCORE_COLUMN,
+    UNSCORED,
+)
+from quality_judge.spark.score import named, type_of
 
 MAX_SLICES = 200
 SLICE_COLUMNS = ("source", "lang", "language", "domain")
@@ -29,11 +40,18 @@ def flags_counted(df: DataFrame) -> dict[str, int]:
 
 
 def profile(df: DataFrame, *, slice_columns: Sequence[str] = SLICE_COLUMNS, text_column: str = "text") -> ScoreProfile:
-    """The profile of a table of decided rows. Of slice columns those that exist are used; of a long list the largest."""
+    """The profile of a table of decided rows. Of slice columns those there are; of many values the largest."""
     bin_index = F.least(F.floor(F.col(SCORE_COLUMN) * BINS), F.lit(BINS - 1)).alias("bin")
-    length = F.sum(F.length(text_column)) if text_column in df.columns else F.lit(None)
-    rows = df.groupBy(DECISION_COLUMN, REASON_COLUMN, CODE_COLUMN, bin_index).agg(F.count("*").alias("n"), length.alias("characters")).collect()
-    decisions, codes, reasons = Counter(), Counter(), Counter()
+    has_text = type_of(df.schema, text_column) is not None
+    length = F.sum(F.length(named(df, text_column))) if has_text else F.lit(None)
+    rows = (
+        df.groupBy(DECISION_COLUMN, REASON_COLUMN, CODE_COLUMN, bin_index)
+        .agg(F.count("*").alias("n"), length.alias("characters"))
+        .collect()
+    )
+    decisions: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     histogram = {decision: [0] * BINS for decision in (KEEP, REVIEW, DROP)}
     characters = 0
     for row in rows:
@@ -45,9 +63,10 @@ def profile(df: DataFrame, *, slice_columns: Sequence[str] = SLICE_COLUMNS, text
         if row[DECISION_COLUMN] == KEEP:
             characters += row["characters"] or 0
     return ScoreProfile(
-        rows_in=sum(decisions.values()), decisions=dict(decisions), codes=dict(codes), flags=flags_counted(df), reasons=dict(reasons),
+        rows_in=sum(decisions.values()), decisions=dict(decisions), codes=dict(codes), flags=flags_counted(df),
+        reasons=dict(reasons),
         histogram=histogram, slices={name: _slices(df, name) for name in slice_columns if name in df.columns},
-        characters_kept=characters if text_column in df.columns else None,
+        characters_kept=characters if has_text else None,
     )  # fmt: skip
 
 
@@ -57,9 +76,14 @@ def _slices(df: DataFrame, column: str) -> tuple[SliceRow, ...]:
 
     found = (
         df.groupBy(F.coalesce(F.col(column).cast("string"), F.lit("(none)")).alias("value"))
-        .agg(F.count("*").alias("n"), *map(rows_with, (KEEP, REVIEW, DROP, UNSCORED)), F.avg(SCORE_COLUMN).alias("mean"))
+        .agg(
+            F.count("*").alias("n"), *map(rows_with, (KEEP, REVIEW, DROP, UNSCORED)), F.avg(SCORE_COLUMN).alias("mean")
+        )
         .orderBy(F.desc("n"), "value")
         .limit(MAX_SLICES)
         .collect()
     )
-    return tuple(SliceRow(row["value"][:100], row["n"], row[KEEP], row[REVIEW], row[DROP], row[UNSCORED], row["mean"]) for row in found)
+    return tuple(
+        SliceRow(row["value"][:100], row["n"], row[KEEP], row[REVIEW], row[DROP], row[UNSCORED], row["mean"])
+        for row in found
+    )

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
 from quality_judge.errors import CorpusError
 from quality_judge.judge import Judge
-from quality_judge.scores import BAD_RECORD, CODE_COLUMN, NULL_TEXT, SCORED_COLUMNS
+from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.udf import score_udf
 
@@ -37,7 +37,8 @@ def score(
         columns = [name for name in (prompt_column, text_column) if name is not None]
         refuse_unfit(df, columns)
         plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
-        scored = df.withColumn(STRUCT_COLUMN, scorer(*columns)).select(*[f"`{name}`" for name in df.columns], *plain)
+        judged = df.withColumn(STRUCT_COLUMN, scorer(*[named(df, column) for column in columns]))
+        scored = judged.select(*[named(df, name) for name in df.columns], *plain)
         if CORRUPT_COLUMN in df.columns:
             unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
             scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
@@ -65,15 +66,22 @@ def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
         if kind is None:
             near = get_close_matches(column, df.columns, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise CorpusError(f"there is no column {column!r}; the table has {', '.join(df.columns)}{hint}")
+            raise CorpusError(f"there is no column {column!r}; the table has {', '.join(df.columns) or 'none'}{hint}")
         if not isinstance(kind, StringType | BinaryType):
             raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary")
-    taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, STRUCT_COLUMN)})
+    taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN)})
     if taken:
-        raise CorpusError(f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column")
+        raise CorpusError(
+            f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column"
+        )
     doubled = sorted({name for name in df.columns if [other.lower() for other in df.columns].count(name.lower()) > 1})
     if doubled:
         raise CorpusError(f"the table has columns that differ in case only: {', '.join(doubled)}; rename them")
+
+
+def named(df: DataFrame, path: str) -> Column:
+    """The column of that name, whatever characters are in it, else the field within a column as in `doc.text`."""
+    return F.col("`" + path.replace("`", "``") + "`") if path in df.columns else F.col(path)
 
 
 def type_of(schema: StructType, path: str) -> DataType | None:
@@ -81,6 +89,5 @@ def type_of(schema: StructType, path: str) -> DataType | None:
     if path in schema.fieldNames():
         return schema[path].dataType
     first, _, rest = path.partition(".")
-    if rest and first in schema.fieldNames() and isinstance(schema[first].dataType, StructType):
-        return type_of(schema[first].dataType, rest)
-    return None
+    within = schema[first].dataType if rest and first in schema.fieldNames() else None
+    return type_of(within, rest) if isinstance(within, StructType) else None

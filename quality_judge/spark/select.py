@@ -1,21 +1,27 @@
 """Which rows of a scored table an expert should look at next, with the chance each had of being chosen. (driver)
 
-Metrics stay unbiased only over rows whose chance is known: `uniform` rows serve to measure and certify, `uncertain`
+Equal texts are one: an expert sees each once, `copies` says how many rows it stands for, and chances are over texts.
+Metrics stay unbiased only over texts whose chance is known: `uniform` ones serve to measure and certify, `uncertain`
 ones to learn from. The rows hold text, which is what the file is for.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+from collections.abc import Mapping
+
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError
 from quality_judge.samples import COMPLETION, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
+from quality_judge.spark.score import named, type_of
 
 STRATEGIES = ("uniform", "uncertain", "stratified")
 INCLUSION = "inclusion_probability"
 STRATEGY = "strategy"
+COPIES = "copies"
+KEY = "key"
 UNCERTAIN_SHARE = 0.7
 
 
@@ -23,50 +29,94 @@ def rows_for_labels(
     df: DataFrame, count: int, strategy: str, *, text_column: str, prompt_column: str | None, threshold: float | None,
     stratum: str | None = None, seed: int = 0,
 ) -> list[dict[str, object]]:  # fmt: skip
-    """At most `count` rows as plain dicts: prompt, completion, id and source where known, score, strategy, chance.
+    """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
 
     uncertain: 70% nearest to `threshold`, the rest uniform among the others. stratified: as many from each value of
-    `stratum`. Raises CorpusError when the table has no scored row.
+    `stratum`. The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing
+    column, or when the table has no scored row.
     """
-    shown = _shown(df.where(F.col(CODE_COLUMN) == OK), text_column, prompt_column, stratum)
-    n = shown.count()
+    asked = [name for name in (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum) if name is not None]
+    missing = sorted({name for name in asked if type_of(df.schema, name) is None})
+    if missing:
+        raise CorpusError(f"the table has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
+    usable = (F.col(CODE_COLUMN) == OK) & F.col(SCORE_COLUMN).isNotNull()
+    shown = _shown(df.where(usable), text_column, prompt_column, stratum)
+    shown = shown.withColumn(KEY, F.xxhash64(F.lit(seed), PROMPT, COMPLETION))
+    texts = shown.groupBy(KEY).agg(
+        F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
+    )
+    n = texts.count()
     if n == 0:
         raise CorpusError("no row of the table has a score; there is nothing to sample")
     if strategy == "stratified":
-        return _stratified(shown, count, seed)
-    nearest = []
+        return _told(shown, _stratified(texts, count))
+    nearest: dict[int, tuple[str, float]] = {}
     if strategy == "uncertain":
         distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
-        nearest = _taken(shown.orderBy(distance, *_stable(seed)), min(n, round(UNCERTAIN_SHARE * count)), "uncertain", 1.0)
-        shown = shown.orderBy(distance, *_stable(seed)).offset(len(nearest))
+        closest = _keys(texts.orderBy(distance, KEY), min(n, round(UNCERTAIN_SHARE * count)))
+        nearest = dict.fromkeys(closest, ("uncertain", 1.0))
     left, wanted = n - len(nearest), min(n, count) - len(nearest)
-    return nearest + _taken(shown.orderBy(*_stable(seed)), wanted, "uniform", wanted / left if left else 0.0)
+    others = texts.where(~F.col(KEY).isin(list(nearest))) if nearest else texts
+    uniform = dict.fromkeys(_keys(others.orderBy(KEY), wanted), ("uniform", wanted / left if left else 0.0))
+    return _told(shown, nearest | uniform)
 
 
-def _stratified(shown: DataFrame, count: int, seed: int) -> list[dict[str, object]]:
-    sizes = {row[SOURCE]: row["count"] for row in shown.groupBy(SOURCE).count().collect()}
-    each, rows = max(1, count // len(sizes)), []
-    for value in sorted(sizes, key=str)[:count]:
-        wanted = min(each, sizes[value])
-        here = shown.where(F.col(SOURCE).eqNullSafe(F.lit(value)))
-        rows += _taken(here.orderBy(*_stable(seed)), wanted, "stratified", wanted / sizes[value])
-    return rows
+def shares(sizes: Mapping[str | None, int], count: int) -> dict[str | None, int]:
+    """How many of `count` each stratum gives: as even as their sizes allow, the names decide who gives one more."""
+    given = dict.fromkeys(sizes, 0)
+    left = min(count, sum(sizes.values()))
+    while left:
+        open_ones = sorted((name for name in sizes if given[name] < sizes[name]), key=str)
+        each = max(1, left // len(open_ones))
+        for name in open_ones[:left]:
+            more = min(each, sizes[name] - given[name], left)
+            given[name], left = given[name] + more, left - more
+    return given
+
+
+def _stratified(texts: DataFrame, count: int) -> dict[int, tuple[str, float]]:
+    sizes = {row[SOURCE]: row["count"] for row in texts.groupBy(SOURCE).count().collect()}
+    given = shares(sizes, count)
+    place = F.row_number().over(Window.partitionBy(SOURCE).orderBy(KEY))
+    first = texts.withColumn("place", place).where(F.col("place") <= max(given.values())).select(KEY, SOURCE, "place")
+    chosen = [row for row in first.collect() if row["place"] <= given[row[SOURCE]]]
+    return {row[KEY]: ("stratified", given[row[SOURCE]] / sizes[row[SOURCE]]) for row in chosen}
 
 
 def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:
-    prompt = F.coalesce(F.col(prompt_column), F.lit("")) if prompt_column else F.lit("")
-    columns = [prompt.alias(PROMPT), F.col(text_column).cast("string").alias(COMPLETION), F.col(SCORE_COLUMN)]
-    columns += [F.col(ROW_ID).cast("string").alias(ROW_ID)] if ROW_ID in df.columns else []
+    prompt = F.coalesce(named(df, prompt_column).cast("string"), F.lit("")) if prompt_column else F.lit("")
     source = stratum or (SOURCE if SOURCE in df.columns else None)
-    columns += [F.col(source).cast("string").alias(SOURCE)] if source else []
-    return df.select(*columns)
+    return df.select(
+        prompt.alias(PROMPT),
+        named(df, text_column).cast("string").alias(COMPLETION),
+        F.col(SCORE_COLUMN),
+        (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
+        (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
+    )
 
 
-def _stable(seed: int) -> tuple[Column, Column]:
-    """An order that looks random, and is the same whatever the partitions."""
-    return F.xxhash64(F.lit(seed), F.col(PROMPT), F.col(COMPLETION)), F.col(COMPLETION)
+def _keys(ordered: DataFrame, count: int) -> list[int]:
+    return [row[KEY] for row in ordered.select(KEY).limit(count).collect()] if count > 0 else []
 
 
-def _taken(ordered: DataFrame, count: int, strategy: str, chance: float) -> list[dict[str, object]]:
-    rows = ordered.limit(count).collect() if count > 0 else []
-    return [{**row.asDict(), STRATEGY: strategy, INCLUSION: chance} for row in rows]
+def _told(shown: DataFrame, chosen: Mapping[int, tuple[str, float]]) -> list[dict[str, object]]:
+    """The chosen texts as dicts, in the order they were chosen; unknown ids and sources are left out."""
+    what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN)
+    whole = (
+        F.min(what).alias("what"),
+        F.min(ROW_ID).alias(ROW_ID),
+        F.min(SOURCE).alias(SOURCE),
+        F.count("*").alias(COPIES),
+    )
+    found = (
+        shown.where(F.col(KEY).isin(list(chosen)))
+        .groupBy(KEY)
+        .agg(*whole)
+        .select(KEY, "what.*", ROW_ID, SOURCE, COPIES)
+        .collect()
+    )
+    by_key = {
+        row[KEY]: {name: value for name, value in row.asDict().items() if name != KEY and value is not None}
+        for row in found
+    }
+    return [by_key[key] | {STRATEGY: strategy, INCLUSION: chance} for key, (strategy, chance) in chosen.items()]

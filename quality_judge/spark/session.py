@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
+
+from quality_judge.config import conf_folder
 
 LOCAL_MASTER = "local[*,4]"  # four tries for each task: local[*] alone gives one
 SETTINGS = {
@@ -22,26 +25,63 @@ SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
 }
 LOCAL_SETTINGS = {
+    "spark.master": LOCAL_MASTER,
     "spark.driver.memory": "2g",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.log.level": "ERROR",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Dio.netty.tryReflectionSetAccessible=true",
 }
+JAVA_OPTIONS = "-XX:+UseSerialGC -Dio.netty.tryReflectionSetAccessible=true"
+LOGGING_FILE = "spark/log4j2.properties"
 
 
 def spark_session(name: str) -> SparkSession:
     """The running session, or a new one. What spark-submit or a properties file set always wins."""
-    conf = SparkConf()
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    given = given_settings()
     settings = dict(SETTINGS)
-    if not conf.contains("spark.master") and "SPARK_REMOTE" not in os.environ:
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-        settings |= {"spark.master": LOCAL_MASTER, **LOCAL_SETTINGS}
+    if "spark.master" not in given and "SPARK_REMOTE" not in os.environ:
+        settings |= local_settings()
     builder = SparkSession.builder.appName(name)
     for key, value in settings.items():
-        if not conf.contains(key):
+        if key not in given:
             builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def given_settings() -> set[str]:
+    """The keys that spark-submit, PYSPARK_SUBMIT_ARGS or spark-defaults.conf set.
+
+    Under spark-submit the JVM is there already and is asked; it must not be before, or driver memory comes too late.
+    """
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()  # SparkConf() is empty without it, and ours would win
+        return {key for key, _ in SparkConf().getAll()}
+    arguments = os.environ.get("PYSPARK_SUBMIT_ARGS", "").split()
+    given = {word.partition("=")[0] for word in arguments if word.startswith("spark.")}
+    if any(word.partition("=")[0] == "--master" for word in arguments):
+        given.add("spark.master")
+    if any(word.partition("=")[0] == "--driver-memory" for word in arguments):
+        given.add("spark.driver.memory")
+    return given | _default_keys()
+
+
+def local_settings() -> dict[str, str]:
+    """Settings for this machine alone. Python workers run on this interpreter, and Java listens to no other machine."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    logging = conf_folder() / LOGGING_FILE
+    quiet = f" -Dlog4j2.configurationFile={logging.as_uri()}" if logging.is_file() else ""
+    return LOCAL_SETTINGS | {"spark.driver.extraJavaOptions": JAVA_OPTIONS + quiet}
+
+
+def _default_keys() -> set[str]:
+    folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(os.environ.get("SPARK_HOME", ""), "conf")
+    file = Path(folder) / "spark-defaults.conf"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return {line.replace("=", " ").split()[0] for line in lines if line.strip() and not line.lstrip().startswith("#")}

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.functions import pandas_udf
+from pyspark.sql.pandas import functions as pandas_functions
 
 from quality_judge.errors import CorpusError
 from quality_judge.judge import Judge, load_judge
@@ -28,9 +28,9 @@ STRUCT = (
 class ScoreUdf:
     """Call it with a text column, or with a prompt and a completion column; it gives a struct column.
 
-        score = score_udf("judges/mine-1")
-        scored = corpus.withColumn("quality", score("text"))
-        kept = scored.where("quality.quality_score >= 0.8")
+    score = score_udf("judges/mine-1")
+    scored = corpus.withColumn("quality", score("text"))
+    kept = scored.where("quality.quality_score >= 0.8")
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -79,4 +79,5 @@ def _two_columns(judge: Judge) -> Any:
 
 def _declared(score: Any, takes: Any) -> Any:
     score.__annotations__ = {"batches": takes, "return": Iterator[pd.DataFrame]}
-    return pandas_udf(score, STRUCT).asNondeterministic()
+    declare: Any = pandas_functions.pandas_udf
+    return declare(score, STRUCT).asNondeterministic()

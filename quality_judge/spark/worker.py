@@ -5,6 +5,7 @@ The UDF imports this module by name; a cache in a closure would be a new one for
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -12,11 +13,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from quality_judge.engine.devices import gpu_count
+from quality_judge.engine.golden import GOLDEN_TEXTS
 from quality_judge.engine.scorer import Scorer, load_scorer
-from quality_judge.errors import JudgeError, QualityJudgeError
+from quality_judge.errors import CheckFailed, JudgeError, QualityJudgeError
 from quality_judge.judge import load_judge
 from quality_judge.scores import (
-    CATEGORIES_COLUMN, CODE_COLUMN, CODES, FLAGS, FLAGS_COLUMN, JUDGE_COLUMN, RAW_COLUMN, SCORE_COLUMN, SCORER_ERROR, Scores,
+    CATEGORIES_COLUMN,
+    CODE_COLUMN,
+    CODES,
+    FLAGS,
+    FLAGS_COLUMN,
+    JUDGE_COLUMN,
+    RAW_COLUMN,
+    SCORE_COLUMN,
+    SCORER_ERROR,
+    Scores,
 )  # fmt: skip
 from quality_judge.spark.device import task_device
 
@@ -24,27 +36,46 @@ _LOCK = threading.Lock()
 _SCORERS: dict[tuple[str, str], Scorer] = {}
 
 
-def score_batches(folder: str, fingerprint: str, batches: Iterator[pd.Series | tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
-    """For each batch of one column (completion) or two (prompt, completion) of bytes, the struct that `udf` declares."""
+def score_batches(
+    folder: str, fingerprint: str, batches: Iterator[pd.Series | tuple[pd.Series, ...]]
+) -> Iterator[pd.DataFrame]:
+    """For each batch of one column (completion) or two (prompt, completion) of bytes, the struct that `udf` declares.
+
+    Raises JudgeError when the judge cannot be used, CheckFailed when it stopped working; neither quotes a row.
+    """
     for batch in batches:
         columns = batch if isinstance(batch, tuple) else (batch,)
-        arrays = [pa.Array.from_pandas(column, type=pa.large_binary()) for column in columns]
-        if not len(arrays[0]):
-            yield frame(empty_scores(0), fingerprint)
+        if not len(columns[0]):
+            yield frame(unscored(0), fingerprint)
             continue
-        yield frame(score_or_isolate(scorer_for(folder, fingerprint), arrays), fingerprint)
+        scorer = scorer_for(folder, fingerprint)
+        try:
+            yield frame(score_or_isolate(scorer, [bytes_of(column) for column in columns]), fingerprint)
+        except QualityJudgeError:
+            raise
+        except Exception as error:  # Spark logs what a worker raises, and a library's message may quote the row
+            raise CheckFailed(
+                f"a batch of {len(columns[0])} rows could not be scored: {type(error).__name__}"
+            ) from None
+
+
+def bytes_of(column: pd.Series) -> pa.Array:
+    """The column as large_binary; a null is None or, in a column of strings, NaN."""
+    return pa.Array.from_pandas(column, type=pa.large_binary())
 
 
 def scorer_for(folder: str, fingerprint: str) -> Scorer:
     """This process's scorer of the judge in `folder`. Raises JudgeError when another judge lies there by now."""
-    key = (fingerprint, task_device())
+    key = (fingerprint, task_device(gpu_count()))
     with _LOCK:
         if key not in _SCORERS:
+            if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all
+                os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
             judge = load_judge(folder)
             if judge.fingerprint != fingerprint:
                 raise JudgeError(
-                    f"the judge in {folder} has fingerprint {judge.fingerprint}, the job was planned with {fingerprint}: "
-                    "the folder changed meanwhile; start the job again"
+                    f"the judge in {folder} has fingerprint {judge.fingerprint}, the job was planned with "
+                    f"{fingerprint}: the folder changed meanwhile; start the job again"
                 )
             _SCORERS.clear()
             _SCORERS[key] = load_scorer(judge, device=key[1])
@@ -60,24 +91,39 @@ def score_or_isolate(scorer: Scorer, columns: Sequence[pa.Array]) -> Scores:
     except Exception:
         n = len(columns[0])
         if n == 1:
-            return empty_scores(1, len(scorer.judge.spec.categories))
+            refuse_broken(scorer)
+            return unscored(1, scorer.judge.spec.categories)
         halves = [[column.slice(0, n // 2) for column in columns], [column.slice(n // 2) for column in columns]]
         return joined([score_or_isolate(scorer, half) for half in halves])
 
 
-def empty_scores(n: int, categories: int = 0) -> Scores:
+def refuse_broken(scorer: Scorer) -> None:
+    """Raises CheckFailed when not even a known text can be scored: then the device is at fault and not the row.
+
+    Spark then ends this process and tries the rows in a new one, where a GPU that had an error works again.
+    """
+    try:
+        scorer.score(GOLDEN_TEXTS[:1])
+    except Exception as error:
+        raise CheckFailed(f"the judge stopped working in a worker process: {type(error).__name__}") from None
+
+
+def unscored(n: int, category_names: tuple[str, ...] = ()) -> Scores:
     """n rows whose scoring raised."""
-    nothing = np.full(n, np.nan)
+    nothing, wide = np.full(n, np.nan), (n, len(category_names))
     code = np.full(n, CODES.index(SCORER_ERROR), np.int8)
-    return Scores(
-        nothing, nothing, code, np.zeros((n, len(FLAGS)), bool), np.full((n, categories), np.nan), np.zeros((n, categories), bool)
-    )
+    flags = np.zeros((n, len(FLAGS)), bool)
+    return Scores(nothing, nothing, code, flags, np.full(wide, np.nan), np.zeros(wide, bool), category_names)
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
     """The rows of all parts behind one another."""
-    names = ("raw", "probability", "code", "flags", "category_raw", "categories")
-    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in names), parts[0].category_names)
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    arrays = map(whole, ("raw", "probability", "code", "flags", "category_raw", "categories"))
+    return Scores(*arrays, category_names=parts[0].category_names)
 
 
 def frame(scores: Scores, fingerprint: str) -> pd.DataFrame:

@@ -15,8 +15,9 @@ from sklearn.pipeline import make_union
 from quality_judge.engine.encode import Encoder
 from quality_judge.labels import FlatLabels
 from quality_judge.train.examples import Examples, read_for
-from quality_judge.train.fit import Fitted, frozen_states
+from quality_judge.train.fit import Fitted
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
+from quality_judge.train.model_fit import frozen_states
 
 TFIDF_STRENGTH = 1.0
 STRENGTH_FOLDS = 4
@@ -39,15 +40,18 @@ def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers 
     everything = np.ones(len(examples), bool)
     tfidf = make_union(
         TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32, max_features=400_000),
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, max_features=200_000, token_pattern=r"\w+"),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, max_features=200_000),
     )  # fmt: skip
     train_tfidf = sparse.csr_matrix(tfidf.fit_transform(examples.texts))
     answers: dict[str, Answers | None] = {
         "tfidf_logistic": _answers(
-            fit_linear(train_tfidf, examples, everything, strength=TFIDF_STRENGTH), sparse.csr_matrix(tfidf.transform(texts))
+            fit_linear(train_tfidf, examples, everything, strength=TFIDF_STRENGTH),
+            sparse.csr_matrix(tfidf.transform(texts)),
         ),
         "frozen_base": _frozen(fitted, texts, prompts),
-        "length_only": _answers(fit_linear(_length(examples.texts), examples, everything, strength=1.0), _length(texts)),
+        "length_only": _answers(
+            fit_linear(_length(examples.texts), examples, everything, strength=1.0), _length(texts)
+        ),
         "zero_shot": None,
     }
     return answers
@@ -62,7 +66,9 @@ def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
     mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
     standard = (known - mean) / scale
     strength = _strength(standard, examples)
-    return _answers(fit_linear(standard, examples, np.ones(len(examples), bool), strength=strength), (states - mean) / scale)
+    return _answers(
+        fit_linear(standard, examples, np.ones(len(examples), bool), strength=strength), (states - mean) / scale
+    )
 
 
 def _strength(standard: np.ndarray, examples: Examples) -> float:

@@ -65,7 +65,7 @@ class Examples:
         return np.array(found, np.int64).reshape(-1, 2)
 
     def folds(self, count: int, seed: int) -> np.ndarray:
-        """The fold of each text, int64 (n,), groups whole, stratified by label; fewer folds where there are fewer groups."""
+        """The fold of each text, int64 (n,), groups whole, stratified by label; no more folds than groups."""
         starts = np.flatnonzero(np.diff(self.unit, prepend=-1))
         strata = np.where(np.isnan(self.label[starts]), -1, self.label[starts] >= 0.5).astype(int)
         count = max(2, min(count, len(set(self.groups))))
@@ -73,12 +73,14 @@ class Examples:
 
 
 def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequence[str] = ()) -> Examples:
-    """The examples in `labels`, read and encoded as in scoring. Raises LabelError when nothing can be learnt from."""
+    """The examples in `labels`, read and encoded as in scoring. Raises LabelError when there are none."""
     names = tuple(category_names)
     rows = list(_rows(labels, names))
     if not rows:
         raise LabelError("the label files hold no row that says anything: no label, no order, no category")
-    prompts, completions, label, weight, categories, unit, rank, group = (list(column) for column in zip(*rows, strict=True))
+    prompts, completions, label, weight, categories, unit, rank, group = (
+        list(column) for column in zip(*rows, strict=True)
+    )
     texts = read_for(encoder.encoding, completions)
     encoded = encoder.encode(texts, read_for(encoder.encoding, prompts))
     starts = np.flatnonzero(np.diff(unit, prepend=-1))

@@ -1,4 +1,4 @@
-"""Fine-tunes one model on examples: the optimiser, the schedule, the batches, early stopping. One road for every method.
+"""Fine-tunes one model on examples: the optimiser, the schedule, the batches, early stopping.
 
 The head starts as the linear probe of the frozen base (LP-FT, Kumar et al. 2022), so that training begins at the
 baseline. There is no dropout: with it off, a run depends on its seed alone, so that folds can train side by side and
@@ -23,7 +23,12 @@ from quality_judge.train import losses
 from quality_judge.train.examples import Examples
 
 # For each text of a batch of 16; measured on 600 labels of two sets, see benchmarks/NOTES.md.
-LEARNING_RATE = {("encoder", "lora"): 1e-3, ("decoder", "lora"): 2e-4, ("encoder", "full"): 5e-5, ("decoder", "full"): 1e-5}
+LEARNING_RATE = {
+    ("encoder", "lora"): 1e-3,
+    ("decoder", "lora"): 2e-4,
+    ("encoder", "full"): 5e-5,
+    ("decoder", "full"): 1e-5,
+}
 BATCH_SIZES = ((2_500, 16), (10**12, 32))
 LENGTH_STEP = 8
 WARMUP_SHARE = 0.1
@@ -36,7 +41,7 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """best: trained parameters at the best epoch. epochs: how many it took. history: (loss, development score) of each."""
+    """best: trained parameters at the best epoch. epochs: how many it took. history: (loss, score) of each."""
 
     best: dict[str, Tensor]
     epochs: int
@@ -135,7 +140,9 @@ class Objective:
         unit = self.examples.unit[rows]
         if len(np.unique(unit)) == len(rows):
             return score.sum() * 0
-        first, second = np.nonzero((unit[:, None] == unit[None, :]) & (self.examples.rank[rows][:, None] < self.examples.rank[rows][None, :]))
+        first, second = np.nonzero(
+            (unit[:, None] == unit[None, :]) & (self.examples.rank[rows][:, None] < self.examples.rank[rows][None, :])
+        )
         if not len(first):
             return score.sum() * 0
         each = losses.bradley_terry(score[torch.from_numpy(first)], score[torch.from_numpy(second)])
@@ -147,7 +154,9 @@ class Objective:
             return output.sum() * 0
         target = self.categories[torch.from_numpy(rows)]
         said = ~torch.isnan(target)
-        each = F.binary_cross_entropy_with_logits(output, target.nan_to_num(0), pos_weight=self.category_weight, reduction="none")
+        each = F.binary_cross_entropy_with_logits(
+            output, target.nan_to_num(0), pos_weight=self.category_weight, reduction="none"
+        )
         return (each * said).sum() / output.shape[1]
 
 
@@ -215,5 +224,7 @@ def _optimiser(model: ScalarModel, config: TrainConfig, learning_rate: float, st
         weight_decay=config.weight_decay,
     )
     warmup = max(1, int(WARMUP_SHARE * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup))))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+    )
     return optimiser, schedule

@@ -23,7 +23,9 @@ def class_weights(labels: Tensor, weights: Tensor) -> tuple[float, float]:
     return (total / (2 * good) if good > 0 else 1.0, total / (2 * bad) if bad > 0 else 1.0)
 
 
-def kto(score: Tensor, label: Tensor, *, beta: float, desirable: float, undesirable: float, z: Tensor | float = 0.0) -> Tensor:
+def kto(
+    score: Tensor, label: Tensor, *, beta: float, desirable: float, undesirable: float, z: Tensor | float = 0.0
+) -> Tensor:
     """Per-row KTO loss λ_y (1 − σ(β y (score − z))), shape (B,) (Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8).
 
     score: the margin, or policy-to-reference log-ratio for the paper's form. label: (B,) in [0, 1]. z: the reference
@@ -60,7 +62,9 @@ def plackett_luce(scores: Tensor) -> Tensor:
     return (tails - scores)[:-1].sum()
 
 
-def dpo(policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float) -> Tensor:
+def dpo(
+    policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float
+) -> Tensor:
     """Per-pair DPO loss, shape (P,), of summed log-probabilities (Rafailov et al. 2023, eq. 7)."""
     return F.softplus(-beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)))
 

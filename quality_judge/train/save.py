@@ -20,7 +20,16 @@ from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, precision_here
 from quality_judge.judge import (
-    ADAPTER_FILE, CARD_FILE, GOLDEN_FILE, HEAD_FILE, METRICS_FILE, TOKENIZER_FILE, BaseReference, Judge, JudgeSpec, save_judge,
+    ADAPTER_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    HEAD_FILE,
+    METRICS_FILE,
+    TOKENIZER_FILE,
+    BaseReference,
+    Judge,
+    JudgeSpec,
+    save_judge,
 )  # fmt: skip
 from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
@@ -51,8 +60,10 @@ def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels:
         files[ADAPTER_FILE] = to_safetensors(fitted.adapter)
     unproven = save_judge(Path(folder) / "unproven", spec, files)
     raw, band = _known_answers(unproven, fitted)
-    files[GOLDEN_FILE] = (json.dumps(golden_content(raw), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    spec = spec.model_copy(update={"thresholds": {**spec.thresholds, "band": band}})
+    files[GOLDEN_FILE] = (
+        json.dumps(golden_content(raw), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
+    spec = spec.model_copy(update={"precision_band": band})
     return save_judge(Path(folder) / "draft", spec, files)
 
 
@@ -63,14 +74,17 @@ def _reference(fitted: Fitted) -> BaseReference:
 
 def _head(fitted: Fitted) -> dict[str, Tensor]:
     head = fitted.model.head
-    tensors = {HEAD_WEIGHT: head.weight.detach().float().cpu().contiguous(), HEAD_BIAS: head.bias.detach().float().cpu()}
+    tensors = {
+        HEAD_WEIGHT: head.weight.detach().float().cpu().contiguous(),
+        HEAD_BIAS: head.bias.detach().float().cpu(),
+    }
     if fitted.surface:
         tensors |= {name: torch.from_numpy(array) for name, array in fitted.surface.tensors().items()}
     return tensors
 
 
 def _calibrations(fitted: Fitted) -> dict:
-    """Calibration, thresholds and category calibrations from the out-of-fold raw scores; None where labels are missing."""
+    """Calibration, thresholds and category calibrations from out-of-fold raw scores; None without labels."""
     examples = fitted.examples
     at = np.flatnonzero(examples.labelled & ~np.isnan(fitted.raw))
     good = examples.label[at] >= 0.5
@@ -88,7 +102,7 @@ def _calibrations(fitted: Fitted) -> dict:
 
 
 def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray], float]:
-    """The golden rows' raw scores in each precision of this machine, and how far probabilities lie apart between them."""
+    """The golden rows' raw scores in each precision of this machine, and how far apart probabilities lie."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     texts = fitted.examples.texts[:MAX_BAND_TEXTS]
     raw, answers = {}, []
@@ -101,4 +115,8 @@ def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray],
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "machine": platform.machine(), **{name: version(name) for name in LIBRARIES}}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in LIBRARIES},
+    }

@@ -1,0 +1,21 @@
+"""The few things that differ between a CPU and a GPU. It knows nothing of Spark, models or batches."""
+
+from __future__ import annotations
+
+import torch
+
+
+def default_device() -> str:
+    """`cuda` when there is a GPU, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def gpu_count() -> int:
+    """How many GPUs this process sees, 0 without CUDA."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def free_memory(device: str) -> None:
+    """Gives cached GPU memory back; nothing on the CPU."""
+    if device != "cpu":
+        torch.cuda.empty_cache()

@@ -1,0 +1,210 @@
+"""The model part of a judge: fitted by each method out of fold, compared, and fitted once more on everything.
+
+It knows nothing of the surface part but its scores, and nothing of files.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quality_judge.bases import Base
+from quality_judge.config import TrainConfig
+from quality_judge.engine.encode import Ragged
+from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.scorer import ForwardPool
+from quality_judge.engine.weights import hidden_size, load_body, precision_here
+from quality_judge.judge import Encoding
+from quality_judge.train import adapters
+from quality_judge.train.examples import Examples
+from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
+from quality_judge.train.loop import (
+    Progress,
+    TrainResult,
+    autocast,
+    learning_rate,
+    padded_ids,
+    refuse_collapse,
+    train_model,
+)
+from quality_judge.train.stack import fit_stack
+
+MIN_TUNED_UNITS = 100
+MAX_FULL_PARAMETERS = 200_000_000
+PREDICT_TEXTS = 64
+TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
+Pooling = Literal["mean", "last"]
+Method = Literal["frozen", "lora", "full"]
+
+
+class ModelFitter:
+    """Fits the model part by each method on one set of examples; remembers the base's states and scores."""
+
+    def __init__(
+        self, base: Base, encoding: Encoding, examples: Examples, folds: np.ndarray, config: TrainConfig,
+        progress: Callable[[str], Progress],
+    ) -> None:  # fmt: skip
+        self.base, self.encoding, self.examples, self.folds, self.config = base, encoding, examples, folds, config
+        self.progress = progress
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.pooling: Pooling = "mean" if base.architecture == "encoder" else "last"
+        self.outputs = 1 + len(examples.category_names)
+        self.body = load_body(base, attention=TRAINING_ATTENTION)
+        self.states = self._frozen_states()
+        self.mean, self.scale = self.states.mean(axis=0), self.states.std(axis=0) + 1e-6
+        self.standard = (self.states - self.mean) / self.scale
+        self.strength, frozen_raw = best_linear(self.standard, examples, folds, FROZEN_STRENGTHS)
+        self.held_out = {"frozen": self._with_categories(frozen_raw)}
+        self.results: dict[str, list[TrainResult]] = {}
+        self.models: dict[str, ScalarModel] = {}
+        self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
+
+    def choose(self, surface_raw: np.ndarray | None) -> Method:
+        """The method to use: the one asked for, or the one whose stack orders unseen rows best."""
+        if self.config.method != "auto":
+            candidates: list[Method] = [self.config.method]
+        else:
+            tuned: Method = (
+                "full" if self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS else "lora"
+            )
+            candidates = ["frozen", tuned] if self.examples.n_units >= MIN_TUNED_UNITS else ["frozen"]
+        stacked_scores = {}
+        for method in candidates:
+            if method != "frozen":
+                self.held_out[method] = self._out_of_fold(method)
+                self.scores[method] = order_score(self.examples, self.held_out[method][:, 0], self.folds >= 0)
+            _, raw = fit_stack(self.examples, self.held_out[method][:, 0], surface_raw)
+            stacked_scores[method] = order_score(self.examples, raw, self.folds >= 0)
+        return max(stacked_scores, key=lambda method: stacked_scores[method])
+
+    def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:
+        """The model of that method, its out-of-fold outputs (n, 1 + K), its adapter, and notes for the card."""
+        everything = np.ones(len(self.examples), bool)
+        if method == "frozen":
+            return self._start(everything), self.held_out[method], {}, {"epochs": 0}
+        epochs = int(np.ceil(np.median([result.epochs for result in self.results[method]])))
+        model = self.models.get(method)
+        if model is None:
+            model = self._prepared(method, everything)
+            train_model(
+                model, self.examples, everything, config=self.config, learning_rate=self._rate(method), develop=None,
+                seed=self.config.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
+            )  # fmt: skip
+        adapter = adapters.extracted(model.body, method)
+        history = [[list(epoch) for epoch in result.history] for result in self.results[method]]
+        return (
+            model,
+            self.held_out[method],
+            adapter,
+            {"epochs": epochs, "learning_rate": self._rate(method), "history": history},
+        )
+
+    def _out_of_fold(self, method: Method) -> np.ndarray:
+        outputs = np.full((len(self.examples), self.outputs), np.nan)
+        folds = range(self.folds.max() + 1)
+        models = [self._prepared(method, self.folds != fold) for fold in folds]
+        side_by_side = torch.get_num_threads() if self.device.type == "cpu" and len(folds) > 1 else 1
+
+        def train(fold: int) -> TrainResult:
+            held_out = np.flatnonzero(self.folds == fold)
+            result = train_model(
+                models[fold], self.examples, self.folds != fold, config=self.config, learning_rate=self._rate(method),
+                seed=self.config.seed, develop=lambda: self._development_score(models[fold], held_out),
+                progress=self.progress(f"training ({method}), part {fold + 1} of {len(folds)}"),
+            )  # fmt: skip
+            outputs[held_out] = predicted(models[fold], self.examples, held_out)
+            refuse_collapse(outputs[held_out, 0])
+            return result
+
+        if side_by_side > 1:
+            with ThreadPoolExecutor(side_by_side, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                self.results[method] = list(pool.map(train, folds))
+        else:
+            self.results[method] = [train(fold) for fold in folds]
+        if len(folds) == 1:
+            self.models[method] = models[0]
+        return outputs
+
+    def _prepared(self, method: Method, among: np.ndarray) -> ScalarModel:
+        model = self._start(among)
+        model.body = adapters.prepared(model.body, method, self.config)
+        return model.to(self.device)
+
+    def _start(self, among: np.ndarray) -> ScalarModel:
+        """A fresh copy of the base under the linear probe of its own states."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            model = ScalarModel(copy.deepcopy(self.body), self.states.shape[1], self.outputs, self.pooling)
+        probe = fit_linear(self.standard, self.examples, among, strength=self.strength)
+        with torch.no_grad():
+            model.head.weight[0] = torch.from_numpy(probe.weight / self.scale).float()
+            model.head.bias[0] = float(probe.bias - (probe.weight * self.mean / self.scale).sum())
+            for index, linear in enumerate(self._category_probes(among)):
+                model.head.weight[1 + index] = torch.from_numpy(linear.weight / self.scale).float()
+                model.head.bias[1 + index] = float(linear.bias - (linear.weight * self.mean / self.scale).sum())
+        return model
+
+    def _category_probes(self, among: np.ndarray) -> list[Linear]:
+        return [self._category_probe(index, among) for index in range(self.outputs - 1)]
+
+    def _category_probe(self, index: int, among: np.ndarray) -> Linear:
+        said = self.examples.categories[:, index]
+        single = replace(self.examples, label=said)
+        if len(np.unique(said[among & ~np.isnan(said)])) < 2:
+            return Linear(np.zeros(self.states.shape[1]), -3.0)
+        return fit_linear(self.standard, single, among & ~np.isnan(said), strength=self.strength)
+
+    def _with_categories(self, raw: np.ndarray) -> np.ndarray:
+        columns = [raw]
+        for index in range(self.outputs - 1):
+            columns.append(out_of_fold(self.examples, self.folds, lambda among, i=index: self._probe_scores(i, among)))
+        return np.column_stack(columns)
+
+    def _probe_scores(self, index: int, among: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        probe = self._category_probe(index, among)
+        return lambda rows: probe.raw(self.standard[rows])
+
+    def _frozen_states(self) -> np.ndarray:
+        return frozen_states(self.base, self.encoding, self.examples.tokens, self.pooling, self.device.type)
+
+    def _development_score(self, model: ScalarModel, held_out: np.ndarray) -> float:
+        raw = np.full(len(self.examples), np.nan)
+        raw[held_out] = predicted(model, self.examples, held_out)[:, 0]
+        among = np.zeros(len(self.examples), bool)
+        among[held_out] = True
+        return order_score(self.examples, raw, among)
+
+    def _parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.body.parameters())
+
+    def _rate(self, method: Method) -> float:
+        return learning_rate(self.config, self.base.architecture, method, self.examples.n_units)
+
+
+def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:
+    """The untouched base's pooled states of each row, float64 (n, H), as precisely as scoring computes them."""
+    model = ScalarModel(load_body(base), hidden_size(base), 1, pooling)
+    pool = ForwardPool(model, device=device, dtype=precision_here(device), threads=torch.get_num_threads())
+    return pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(np.float64)
+
+
+@torch.no_grad()
+def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Outputs of the texts `rows`, float64 (len(rows), outputs), as the model stands."""
+    model.eval()
+    device = next(model.parameters()).device
+    outputs = np.empty((len(rows), model.head.out_features))
+    order = np.argsort(examples.tokens.lengths[rows], kind="stable")
+    for at in range(0, len(order), PREDICT_TEXTS):
+        some = order[at : at + PREDICT_TEXTS]
+        ids, lengths = padded_ids(examples, rows[some])
+        with autocast(device):
+            outputs[some] = model(ids.to(device), lengths.to(device)).float().cpu().numpy()
+    return outputs

@@ -1,0 +1,238 @@
+"""Fitting: every method on either architecture learns an easy signal, from every kind of label, and from noise nothing.
+
+The base models have two layers of random weights, so that what is learnt is what training taught.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from quality_judge.config import TrainConfig
+from quality_judge.engine.stacking import stacked
+from quality_judge.errors import ConfigError
+from quality_judge.samples import Preference, Sample
+from quality_judge.stats.metrics import pair_accuracy, roc_auc
+from quality_judge.train.fit import choose_folds, fit_judge, fit_stack, position_limit, predicted
+from quality_judge.train.linear import order_score
+
+TUNED = [("bert", "lora"), ("bert", "full"), ("llama", "lora"), ("llama", "full")]
+
+
+@pytest.mark.parametrize(("model_type", "method"), [*TUNED, ("bert", "frozen"), ("llama", "frozen")])
+def test_every_method_orders_unseen_rows_by_an_easy_signal(fitted, model_type, method):
+    found, _, _ = fitted(model_type, method=method)
+    examples = found.examples
+    assert found.method == method
+    assert not np.isnan(found.raw).any()
+    assert roc_auc(examples.label == 1, found.raw) > 0.9
+    assert found.training["out_of_fold"]["judge"] == pytest.approx(roc_auc(examples.label == 1, found.raw))
+    assert found.training["folds"] == 2
+    assert found.training["cross_fitted"]
+
+
+@pytest.mark.parametrize(("model_type", "method"), TUNED)
+def test_the_adapter_holds_what_was_trained_and_only_that(fitted, model_type, method):
+    found, config, _ = fitted(model_type, method=method)
+    trained = {name for name, p in found.model.body.named_parameters() if p.requires_grad}
+    assert len(found.adapter) == len(trained) > 0
+    assert all(torch.isfinite(tensor).all() and tensor.dtype == torch.float32 for tensor in found.adapter.values())
+    assert not any("embed" in name for name in found.adapter)
+    if method == "lora":
+        assert {min(tensor.shape) for tensor in found.adapter.values()} == {config.train.lora_rank}
+        assert (found.lora.rank, found.lora.alpha) == (4, 8)
+    else:
+        assert found.lora is None
+
+
+def test_a_frozen_judge_has_no_adapter(fitted):
+    found, _, _ = fitted("bert", method="frozen")
+    assert found.adapter == {}
+    assert found.training["epochs"] == 0
+
+
+@pytest.mark.parametrize("model_type", ["bert", "llama"])
+def test_labels_orders_and_categories_are_learnt_together(fitted, model_type):
+    found, _, _ = fitted(model_type, "mixed", method="lora", learning_rate=1e-3)
+    examples = found.examples
+    rows, pairs = examples.labelled, examples.pairs()
+    assert roc_auc(examples.label[rows] == 1, found.raw[rows]) > 0.9
+    assert pair_accuracy(found.raw[pairs[:, 0]], found.raw[pairs[:, 1]]) > 0.85
+    said = ~np.isnan(examples.categories[:, 0])
+    assert examples.category_names == ("advert", "empty")
+    assert roc_auc(examples.categories[said, 0] == 1, found.category_raw[said, 0]) > 0.8
+    assert found.category_raw.shape == (len(examples), 2)
+
+
+def test_orders_alone_are_enough(fitted):
+    found, _, _ = fitted("bert", "orders", method="lora")
+    pairs = found.examples.pairs()
+    assert not found.examples.labelled.any()
+    assert pair_accuracy(found.raw[pairs[:, 0]], found.raw[pairs[:, 1]]) > 0.85
+    assert found.stack.bias == 0
+
+
+def test_the_same_labels_and_seed_give_the_same_judge_whatever_torch_was_seeded_with(fitted, made, tiny_base):
+    first, config, labels = fitted("bert", method="lora")
+    torch.manual_seed(99)
+    again = fit_judge(labels, config)
+    assert all(torch.equal(first.adapter[name], again.adapter[name]) for name in first.adapter)
+    np.testing.assert_array_equal(first.raw, again.raw)
+    assert first.stack == again.stack
+    other = fit_judge(labels, made.judge_config(tiny_base("bert"), seed=5))
+    assert not all(torch.equal(first.adapter[name], other.adapter[name]) for name in first.adapter)
+
+
+def test_shuffled_labels_teach_nothing(made, tiny_base):
+    """Out of fold the AUC of 200 rows of noise has a standard deviation of .041: it misses .5 ± .15 once in 4,000.
+
+    A judge that had seen the rows it is judged by would be far above.
+    """
+    dice = np.random.default_rng(4)
+    rows = [Sample("", made.text(dice, line % 2 == 0), bool(label)) for line, label in
+            enumerate(dice.permutation(np.arange(200) % 2))]  # fmt: skip
+    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="lora", epochs=1))
+    assert abs(found.training["out_of_fold"]["lora"] - 0.5) < 0.15
+    assert abs(found.training["out_of_fold"]["frozen"] - 0.5) < 0.15
+
+
+def test_the_out_of_fold_scores_are_not_those_of_the_final_model(fitted):
+    """Fitting the same rows, the final model knows them; the scores that are calibrated on must not."""
+    found, _, _ = fitted("bert", method="lora")
+    final = predicted(found.model, found.examples, np.arange(len(found.examples)))[:, 0]
+    assert np.corrcoef(final, found.raw)[0, 1] < 0.9999
+
+
+def test_auto_takes_the_method_that_orders_unseen_rows_best(made, tiny_base):
+    found = fit_judge(made.label_set(made.samples(110)), made.judge_config(tiny_base("bert"), method="auto", epochs=1))
+    scores = found.training["out_of_fold"]
+    tuned = next(name for name in ("lora", "full") if name in scores)
+    assert found.method in ("frozen", tuned)
+    assert scores[found.method] >= max(scores["frozen"], scores[tuned]) - 1e-9
+
+
+def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base):
+    found = fit_judge(made.label_set(made.samples(30)), made.judge_config(tiny_base("bert"), method="auto"))
+    assert found.method == "frozen"
+    assert set(found.training["out_of_fold"]) == {"judge", "frozen"}
+
+
+def test_the_surface_joins_the_stack_where_it_helps(made, tiny_base):
+    found = fit_judge(made.label_set(made.samples(40)), made.judge_config(tiny_base("bert"), method="frozen", surface=True))
+    assert found.surface is not None
+    assert found.stack.surface > 0
+    assert found.training["out_of_fold"]["surface"] > 0.9
+
+
+def test_other_kinds_are_refused_for_now(made, tiny_base):
+    config = made.judge_config(tiny_base("bert")).model_copy(update={"kind": "verdict"})
+    with pytest.raises(ConfigError, match="choose kind: scalar"):
+        fit_judge(made.label_set(made.samples(20)), config)
+
+
+def test_a_pair_with_a_class_of_one_group_still_trains(made, tiny_base):
+    """The only two bad rows share a prompt, so one fold has no bad row to learn from."""
+    good = [row for row in made.samples(40) if row.label]
+    bad = [Sample("the one prompt", row.completion, False) for row in made.samples(4, seed=8) if not row.label]
+    found = fit_judge(made.label_set([*good, *bad]), made.judge_config(tiny_base("bert"), method="frozen"))
+    assert np.isfinite(found.raw).all()
+
+
+def test_few_labels_are_all_cross_fitted_and_many_get_one_development_part(monkeypatch, encoder, made):
+    from quality_judge.train import fit
+    from quality_judge.train.examples import build_examples
+
+    examples = build_examples(made.label_set(made.samples(60)), encoder())
+    assert sorted(set(choose_folds(examples, TrainConfig(folds=3)))) == [0, 1, 2]
+    monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
+    folds = choose_folds(examples, TrainConfig(folds=3))
+    assert sorted(set(folds)) == [-1, 0]
+    assert (folds == 0).mean() == pytest.approx(fit.MAX_DEVELOPMENT_SHARE, abs=0.04)
+
+
+def test_with_one_development_part_its_model_is_the_judge_and_no_other_row_is_calibrated_on(monkeypatch, made, tiny_base):
+    from quality_judge.train import fit
+
+    monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
+    found = fit_judge(made.label_set(made.samples(60)), made.judge_config(tiny_base("bert"), method="lora"))
+    unseen = ~np.isnan(found.raw)
+    assert 5 <= unseen.sum() <= 15
+    assert not found.training["cross_fitted"]
+    final = predicted(found.model, found.examples, np.flatnonzero(unseen))[:, 0]
+    np.testing.assert_allclose(stacked(found.stack, final, None), found.raw[unseen], rtol=1e-6)
+
+
+def stack_of(made, encoder, model, surface, rows=None):
+    from quality_judge.train.examples import build_examples
+
+    examples = build_examples(made.label_set(rows or made.samples(len(model))), encoder())
+    stack, raw = fit_stack(examples, np.asarray(model), surface if surface is None else np.asarray(surface))
+    return examples, stack, raw
+
+
+def test_the_stack_weighs_each_part_by_what_it_knows(made, encoder):
+    dice = np.random.default_rng(0)
+    label = np.arange(60) % 2 == 0
+    good, noise = label * 2 - 1 + dice.normal(size=60), dice.normal(size=60)
+    examples, stack, raw = stack_of(made, encoder, good, noise)
+    assert stack.model > 3 * stack.surface >= 0
+    np.testing.assert_allclose(raw, stacked(stack, good, noise))
+    assert order_score(examples, raw, examples.labelled) > 0.8
+
+
+def test_no_part_of_the_stack_is_turned_round(made, encoder):
+    dice = np.random.default_rng(0)
+    label = np.arange(60) % 2 == 0
+    good = label * 2 - 1 + dice.normal(size=60)
+    _, stack, _ = stack_of(made, encoder, good, -good + 0.5 * dice.normal(size=60))
+    assert stack.model > 0
+    assert stack.surface == 0
+
+
+def test_rows_that_were_always_trained_on_have_no_stacked_score(made, encoder):
+    model = np.where(np.arange(60) < 20, np.arange(60) % 2 == 0, np.nan) + 0.0
+    _, _, raw = stack_of(made, encoder, model, None)
+    np.testing.assert_array_equal(np.isnan(raw), np.arange(60) >= 20)
+
+
+@pytest.mark.xfail(reason="both parts are dropped at once, and the judge says one thing of every row")
+def test_parts_that_are_both_worse_than_chance_do_not_leave_a_constant_judge(made, encoder):
+    dice = np.random.default_rng(0)
+    label = np.arange(60) % 2 == 0
+    wrong, worse = (1 - 2 * label + dice.normal(size=(2, 60))) @ np.eye(60)
+    _, stack, raw = stack_of(made, encoder, wrong, worse)
+    assert stack.model + stack.surface > 0
+    assert np.ptp(raw) > 0
+
+
+@pytest.mark.parametrize(("model_type", "limit"), [("bert", 128), ("llama", 128)])
+def test_texts_longer_than_the_base_can_see_are_cut(tiny_base, made, model_type, limit):
+    from quality_judge.bases import find_base
+
+    assert position_limit(find_base(str(tiny_base(model_type)))) == limit
+    dice = np.random.default_rng(0)
+    rows = [Sample("", made.text(dice, line % 2 == 0, length=300), line % 2 == 0) for line in range(20)]
+    config = made.judge_config(tiny_base(model_type), method="lora", epochs=1).model_copy(update={"max_tokens": 4096})
+    found = fit_judge(made.label_set(rows), config)
+    assert found.examples.tokens.lengths.max() == limit
+
+
+def test_prompts_are_part_of_what_is_judged(made, tiny_base):
+    """The completions are all alike; only the prompt tells."""
+    dice = np.random.default_rng(0)
+    rows = [Sample(made.text(dice, line % 2 == 0), "the same answer", line % 2 == 0) for line in range(40)]
+    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="frozen"))
+    assert found.training["out_of_fold"]["judge"] > 0.9
+
+
+def test_progress_is_told_of_every_step(made, tiny_base):
+    told = {}
+
+    def progress(stage):
+        return lambda step, steps, loss: told.setdefault(stage, []).append((step, steps, loss))
+
+    labels = made.label_set([*made.samples(30), Preference("p", "water", "click")])
+    fit_judge(labels, made.judge_config(tiny_base("bert"), method="lora", epochs=1), progress=progress)
+    assert len(told) == 3
+    for steps in told.values():
+        assert [step for step, _, _ in steps] == list(range(1, steps[-1][1] + 1))
+        assert all(np.isfinite(loss) for _, _, loss in steps)

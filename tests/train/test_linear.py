@@ -1,0 +1,156 @@
+"""Linear judges: labels and orders are learnt together, out of fold means out of fold, and the surface is the same."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from quality_judge.engine.encode import Ragged
+from quality_judge.train.examples import Examples
+from quality_judge.train.linear import Linear, SurfaceFeatures, best_linear, fit_linear, order_score, out_of_fold
+
+WEIGHT = np.array([2.0, -1.0, 0.5, 0.0])
+
+
+def examples_of(label, unit=None, rank=None, weight=None):
+    """Examples of no text; only what was said of them."""
+    n = len(label)
+    unit = np.arange(n) if unit is None else np.asarray(unit)
+    return Examples(
+        [""] * n, Ragged(np.zeros(n, np.int32), np.ones(n, np.int64)), np.asarray(label, float),
+        np.ones(n) if weight is None else np.asarray(weight, float), np.zeros((n, 0)), unit,
+        np.zeros(n, int) if rank is None else np.asarray(rank), tuple(map(str, range(unit.max() + 1))), (),
+    )  # fmt: skip
+
+
+def pairs_with_signal(count, *, dice):
+    """Features of `count` pairs, the better one first by WEIGHT, and the unit and rank of each text."""
+    features = dice.normal(size=(2 * count, len(WEIGHT)))
+    swap = np.repeat((features[::2] - features[1::2]) @ WEIGHT < 0, 2)
+    features[swap] = features[swap].reshape(-1, 2, len(WEIGHT))[:, ::-1].reshape(-1, len(WEIGHT))
+    return features, np.repeat(np.arange(count), 2), np.tile([0, 1], count)
+
+
+def all_of(examples):
+    return np.ones(len(examples), bool)
+
+
+@pytest.fixture
+def dice():
+    return np.random.default_rng(0)
+
+
+def test_labels_alone_give_sklearns_balanced_logistic_model(dice):
+    features = dice.normal(size=(80, 4))
+    label = (features @ WEIGHT + dice.normal(size=80) > 1).astype(float)
+    weight = dice.uniform(0.5, 2, 80)
+    examples = examples_of(label, weight=weight)
+    found = fit_linear(features, examples, all_of(examples), strength=0.3)
+    theirs = LogisticRegression(C=0.3, class_weight="balanced", max_iter=300).fit(features, label, sample_weight=weight)
+    np.testing.assert_allclose(found.raw(features), theirs.decision_function(features), atol=1e-9)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_what_only_pairs_say_is_learnt_beside_labels(dice, form):
+    """The labels know the first feature alone, the pairs the second alone; the model needs both."""
+    n_labels, n_pairs = 60, 60
+    features = dice.normal(size=(n_labels + 2 * n_pairs, 2))
+    features[:n_labels, 1] = 0
+    features[n_labels:, 0] = 0
+    label = np.full(len(features), np.nan)
+    label[:n_labels] = features[:n_labels, 0] > 0
+    pairs = features[n_labels:, 1].reshape(-1, 2)
+    features[n_labels:, 1] = np.sort(pairs, axis=1)[:, ::-1].ravel()
+    unit = np.concatenate([np.arange(n_labels), n_labels + np.repeat(np.arange(n_pairs), 2)])
+    rank = np.concatenate([np.zeros(n_labels, int), np.tile([0, 1], n_pairs)])
+    examples = examples_of(label, unit, rank)
+    both = fit_linear(form(features), examples, all_of(examples), strength=1.0)
+    assert both.weight.min() > 1
+    labels_only = fit_linear(form(features), examples, examples.labelled, strength=1.0)
+    assert abs(labels_only.weight[1]) < 1e-6
+    assert order_score(examples, both.raw(form(features)), all_of(examples)) > 0.98
+
+
+def test_pairs_alone_are_learnt_and_have_no_bias(dice):
+    features, unit, rank = pairs_with_signal(100, dice=dice)
+    examples = examples_of(np.full(200, np.nan), unit, rank)
+    found = fit_linear(features, examples, all_of(examples), strength=1.0)
+    assert found.bias == 0
+    assert np.corrcoef(found.weight, WEIGHT)[0, 1] > 0.97
+
+
+def test_a_ranking_weighs_as_much_as_a_pair(dice):
+    """Of one ranking of five texts each of the ten pairs has a tenth of a pair's weight."""
+    features = dice.normal(size=(5, 3))
+    ranking = examples_of(np.full(5, np.nan), [0] * 5, range(5))
+    found = fit_linear(features, ranking, all_of(ranking), strength=1.0)
+    better, worse = np.triu_indices(5, 1)
+    paired = features[np.stack([better, worse], axis=1).ravel()]
+    ten = examples_of(np.full(20, np.nan), np.repeat(np.arange(10), 2), np.tile([0, 1], 10))
+    lighter = fit_linear(paired, ten, all_of(ten), strength=0.1)  # a tenth of the strength is a tenth of each weight
+    np.testing.assert_allclose(found.weight, lighter.weight, atol=1e-4)
+
+
+@pytest.mark.parametrize(("label", "sign"), [(1.0, 1), (0.0, -1)])
+def test_one_class_alone_gives_a_constant_and_no_failure(dice, label, sign):
+    features = dice.normal(size=(6, 3))
+    examples = examples_of(np.full(6, label))
+    raw = fit_linear(features, examples, all_of(examples), strength=1.0).raw(features)
+    assert np.ptp(raw) == 0
+    assert sign * raw[0] > 0
+
+
+def test_order_score_is_the_mean_of_what_labels_and_pairs_say():
+    examples = examples_of([1, 0, np.nan, np.nan], [0, 1, 2, 2], [0, 0, 0, 1])
+    assert order_score(examples, np.array([2.0, 1, 1, 2]), all_of(examples)) == 0.5
+    assert order_score(examples, np.array([2.0, 1, 2, 1]), all_of(examples)) == 1
+    assert order_score(examples, np.array([2.0, 1, 1, 2]), examples.labelled) == 1
+    assert order_score(examples, np.zeros(4), np.zeros(4, bool)) == 0.5
+
+
+def test_out_of_fold_no_text_is_scored_by_a_model_that_saw_its_fold():
+    examples = examples_of([1, 0, 1, 0, 1, 0])
+    folds = np.array([0, 0, 1, 1, -1, -1])
+    seen = []
+
+    def fit(among):
+        seen.append(among)
+        return lambda rows: rows.astype(float)
+
+    raw = out_of_fold(examples, folds, fit)
+    np.testing.assert_array_equal(raw, [0, 1, 2, 3, np.nan, np.nan])
+    assert [among.tolist() for among in seen] == [(folds != 0).tolist(), (folds != 1).tolist()]
+
+
+def test_the_strength_is_chosen_by_unseen_texts(dice):
+    """Forty noise features and one signal: the strongest fit orders its own texts best and unseen ones worst."""
+    features = dice.normal(size=(60, 41))
+    features[:, 0] *= 3
+    label = (features[:, 0] + 2 * dice.normal(size=60) > 0).astype(float)
+    examples = examples_of(label)
+    folds = np.arange(60) % 4
+    strength, raw = best_linear(features, examples, folds, (1e-3, 1e3))
+    assert strength == 1e-3
+    assert order_score(examples, raw, folds >= 0) > 0.6
+
+
+@pytest.mark.parametrize("count_scale", [0.0, 0.3])
+def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale):
+    texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
+    label = np.array([(line % 2 == 0) * 1.0 for line in range(len(texts))])
+    features = SurfaceFeatures(texts)
+    matrix = features.matrix(count_scale)
+    examples = dataclasses.replace(examples_of(label), texts=texts)
+    linear = fit_linear(matrix, examples, all_of(examples), strength=1.0)
+    found = features.model(linear, count_scale).raw(texts)
+    np.testing.assert_allclose(found, linear.raw(matrix), atol=1e-4)
+    assert np.ptp(found) > 0.1
+
+
+def test_linear_takes_sparse_and_dense_features_alike(dice):
+    features = dice.normal(size=(5, 4))
+    linear = Linear(WEIGHT, 0.5)
+    np.testing.assert_allclose(linear.raw(features), linear.raw(sparse.csr_matrix(features)))
+    np.testing.assert_allclose(linear.raw(features), features @ WEIGHT + 0.5)

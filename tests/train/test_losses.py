@@ -1,0 +1,173 @@
+"""Losses: each is what its paper says, restated here in numpy; bounded, balanced, and safe at any score."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quality_judge.train import losses
+
+SCORES = np.linspace(-6, 6, 25)
+LAMBDAS = {"desirable": 1.3, "undesirable": 0.7}
+EXTREME = st.floats(-1e4, 1e4, width=32)
+LABELS = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+
+
+def tensor(values):
+    return torch.tensor(np.asarray(values), dtype=torch.float64)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, float)))
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("z", [0.0, 0.8])
+def test_kto_is_the_loss_of_the_paper(beta, z):
+    """λ_y − v with v = λ_D σ(β (r − z0)) for desirable rows, λ_U σ(β (z0 − r)) for others."""
+    label = np.arange(len(SCORES)) % 2
+    value = np.where(
+        label == 1,
+        LAMBDAS["desirable"] * sigmoid(beta * (SCORES - z)),
+        LAMBDAS["undesirable"] * sigmoid(beta * (z - SCORES)),
+    )
+    expected = np.where(label == 1, LAMBDAS["desirable"], LAMBDAS["undesirable"]) - value
+    found = losses.kto(tensor(SCORES), tensor(label), beta=beta, z=z, **LAMBDAS)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+
+
+@given(
+    z=st.floats(-50, 50), beta=st.floats(0.01, 10), weight=st.floats(0.1, 10), label=st.sampled_from([0.0, 1.0])
+)
+def test_kto_with_equal_weights_is_symmetric_so_that_wrong_labels_cancel(z, beta, weight, label):
+    """l(z) + l(−z) = λ: the condition of Ghosh et al. 2017 for a noise-tolerant loss."""
+    either = losses.kto(tensor([z, -z]), tensor([label, label]), beta=beta, desirable=weight, undesirable=weight)
+    assert either.sum().item() == pytest.approx(weight, rel=1e-9)
+
+
+def test_bce_is_torchs_own_with_weights():
+    label = tensor(np.linspace(0, 1, len(SCORES)))
+    found = losses.bce(tensor(SCORES), label, desirable=1, undesirable=1)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(tensor(SCORES), label, reduction="none")
+    torch.testing.assert_close(found, theirs)
+    doubled = losses.bce(tensor(SCORES), label, desirable=2, undesirable=0)
+    torch.testing.assert_close(doubled, 2 * label * torch.nn.functional.softplus(-tensor(SCORES)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gce_becomes_bce_as_q_falls_to_zero(dtype):
+    score, label = tensor(SCORES).to(dtype), tensor(np.arange(len(SCORES)) % 2).to(dtype)
+    found = losses.gce(score, label, q=1e-5, **LAMBDAS)
+    torch.testing.assert_close(found, losses.bce(score, label, **LAMBDAS), atol=1e-3, rtol=1e-3)
+
+
+def test_gce_at_q_one_is_kto_at_beta_one():
+    score, label = tensor(SCORES), tensor(np.arange(len(SCORES)) % 2)
+    torch.testing.assert_close(losses.gce(score, label, q=1.0, **LAMBDAS), losses.kto(score, label, beta=1.0, **LAMBDAS))
+
+
+@given(better=st.floats(-20, 20), worse=st.floats(-20, 20))
+def test_plackett_luce_of_two_is_bradley_terry(better, worse):
+    pair = losses.bradley_terry(tensor([better]), tensor([worse]))
+    assert losses.plackett_luce(tensor([better, worse])).item() == pytest.approx(pair.item(), abs=1e-9)
+    assert pair.item() == pytest.approx(-math.log(sigmoid(better - worse)), abs=1e-9)
+
+
+def test_plackett_luce_is_the_probability_of_the_order():
+    scores = np.array([0.3, -1.2, 2.0, 0.5])
+    left = np.exp(scores)
+    chance = np.prod([left[k] / left[k:].sum() for k in range(len(scores))])
+    assert losses.plackett_luce(tensor(scores)).item() == pytest.approx(-np.log(chance))
+
+
+def test_plackett_luce_over_all_orders_sums_to_one():
+    from itertools import permutations
+
+    orders = permutations([0.3, -1.2, 2.0, 0.5])
+    assert sum(math.exp(-losses.plackett_luce(tensor(order)).item()) for order in orders) == pytest.approx(1)
+
+
+def test_dpo_is_the_loss_of_the_paper():
+    dice = np.random.default_rng(0)
+    chosen, rejected, reference_chosen, reference_rejected = dice.normal(-40, 10, (4, 20))
+    reward = 0.1 * ((chosen - reference_chosen) - (rejected - reference_rejected))
+    found = losses.dpo(*map(tensor, (chosen, rejected, reference_chosen, reference_rejected)), beta=0.1)
+    np.testing.assert_allclose(found.numpy(), -np.log(sigmoid(reward)), atol=1e-12)
+
+
+def test_the_reference_point_is_the_divergence_of_the_verdicts():
+    score, reference = np.array([0.5, -2.0, 3.0]), np.array([0.0, 1.0, 3.0])
+    p, q = sigmoid(score), sigmoid(reference)
+    expected = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    learnt = tensor(score).requires_grad_()
+    found = losses.two_way_kl(learnt, tensor(reference))
+    assert found.item() == pytest.approx(expected)
+    assert not found.requires_grad
+
+
+@given(
+    rows=st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 5)), min_size=2, max_size=30).filter(
+        lambda rows: 0.05 < sum(a * b for a, b in rows) / sum(b for _, b in rows) < 0.95
+    )
+)
+def test_class_weights_make_both_classes_pull_alike_for_soft_and_weighted_labels(rows):
+    label, weight = (tensor(column) for column in zip(*rows, strict=True))
+    desirable, undesirable = losses.class_weights(label, weight)
+    good, bad = (desirable * weight * label).sum().item(), (undesirable * weight * (1 - label)).sum().item()
+    assert good == pytest.approx(bad)
+    assert good + bad == pytest.approx(weight.sum().item())
+
+
+def test_class_weights_of_one_class_are_finite():
+    ones = torch.ones(4)
+    assert losses.class_weights(ones, ones) == (0.5, 1.0)
+    assert losses.class_weights(0 * ones, ones) == (1.0, 0.5)
+    assert losses.class_weights(ones[:0], ones[:0]) == (1.0, 1.0)
+
+
+def gradient(loss, values):
+    at = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+    total = loss(at).sum()
+    (found,) = torch.autograd.grad(total, at)
+    return total.item(), found
+
+
+@given(scores=st.lists(EXTREME, min_size=2, max_size=6), label=LABELS)
+def test_losses_and_gradients_are_finite_at_any_score(scores, label):
+    label = torch.full((len(scores),), label)
+    for loss in (
+        lambda at: losses.kto(at, label, beta=1.0, **LAMBDAS),
+        lambda at: losses.bce(at, label, **LAMBDAS),
+        lambda at: losses.gce(at, label, **LAMBDAS),
+        lambda at: losses.gce(at, label, q=1e-3, **LAMBDAS),
+        lambda at: losses.bradley_terry(at[:1], at[1:]),
+        lambda at: losses.dpo(at[:1], at[1:], at[1:].detach(), at[:1].detach(), beta=0.5),
+        losses.plackett_luce,
+    ):
+        total, slope = gradient(loss, scores)
+        assert math.isfinite(total)
+        assert torch.isfinite(slope).all()
+    kl = losses.two_way_kl(torch.tensor(scores), torch.tensor(scores[::-1]))
+    assert math.isfinite(kl.item())
+    assert kl.item() >= 0
+
+
+@given(score=st.floats(-15, 15), label=st.sampled_from([0.0, 1.0]))
+def test_every_label_loss_pulls_a_score_towards_its_label(score, label):
+    target = torch.tensor([label])
+    for loss in (
+        lambda at: losses.kto(at, target, beta=1.0, **LAMBDAS),
+        lambda at: losses.bce(at, target, **LAMBDAS),
+        lambda at: losses.gce(at, target, **LAMBDAS),
+    ):
+        _, slope = gradient(loss, [score])
+        assert (slope.item() < 0) == (label == 1)
+
+
+@pytest.mark.parametrize(("warm_fraction", "warm_steps"), [(0.0, 0), (0.3, 3), (0.25, 3), (1.0, 10)])
+def test_the_warm_up_lasts_its_share_of_steps(warm_fraction, warm_steps):
+    warm = [losses.warm_share(step, 10, warm_fraction=warm_fraction) for step in range(10)]
+    assert warm == [step < warm_steps for step in range(10)]
