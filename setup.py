@@ -28,7 +28,7 @@ setup(
     package_dir={"quality_judge.conf": "conf"},
     package_data={
         "quality_judge": ["py.typed", "*.jinja"],
-        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.sh"],
+        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
     },
     install_requires=[
         "numpy>=1.26",

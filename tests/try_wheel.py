@@ -30,14 +30,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 WANTED = (
     "quality_judge/py.typed", "quality_judge/report.html.jinja", "quality_judge/cli.py",
-    *(
-        f"quality_judge/conf/{name}"
-        for name in (
-            "judges/default.yaml", "policies/default.yaml", "expectations/scored.yaml", "rubrics/worth-keeping.yaml",
-            "demo/labels.en.jsonl", "demo/labels.zh.jsonl", "spark/cpu.conf", "spark/gpu.conf",
-            "spark/gpu_discovery.sh",
-        )
-    ),
+    *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted((ROOT / "conf").rglob("*.*")) if path.is_file()),
 )  # fmt: skip
 USE = """
 import os, sys

@@ -122,8 +122,10 @@ def joined(parts: Sequence[Scores]) -> Scores:
     def whole(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    arrays = map(whole, ("raw", "probability", "code", "flags", "category_raw", "categories"))
-    return Scores(*arrays, category_names=parts[0].category_names)
+    return Scores(
+        whole("raw"), whole("probability"), whole("code"), whole("flags"), whole("category_raw"), whole("categories"),
+        parts[0].category_names,
+    )  # fmt: skip
 
 
 def frame(scores: Scores, fingerprint: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -100,17 +101,16 @@ def best_linear(
     """The strength with the best out-of-fold order, and its out-of-fold raw scores, float64 (n,)."""
     results = []
     for strength in strengths:
-        raw = out_of_fold(
-            examples,
-            folds,
-            lambda among, c=strength: _scoring(features, fit_linear(features, examples, among, strength=c)),
-        )
+        raw = out_of_fold(examples, folds, partial(_fitted_scores, features, examples, strength))
         results.append((order_score(examples, raw, folds >= 0), strength, raw))
     _, strength, raw = max(results, key=lambda result: result[0])
     return strength, raw
 
 
-def _scoring(features: Matrix, model: Linear) -> Callable[[np.ndarray], np.ndarray]:
+def _fitted_scores(
+    features: Matrix, examples: Examples, strength: float, among: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    model = fit_linear(features, examples, among, strength=strength)
     return lambda rows: model.raw(features[rows])
 
 

@@ -11,8 +11,8 @@ from quality_judge.config import JudgeConfig
 from quality_judge.labels import LabelSet
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
-GOOD = "water boils mountain air presses surface train question number temperature".split()
-BAD = "click free price raises empty row function path begin mask".split()
+GOOD = ["water", "boils", "mountain", "air", "presses", "surface", "train", "question", "number", "temperature"]
+BAD = ["click", "free", "price", "raises", "empty", "row", "function", "path", "begin", "mask"]
 LETTERS = list("abcdefghij")
 
 

@@ -51,7 +51,7 @@ def test_length_sees_length_and_nothing_else(made, tiny_base):
 
 
 def test_the_frozen_baseline_is_the_frozen_judge_without_its_stack(fitted, made):
-    """Both are a probe of the same states; the baseline chooses its own strength, so they agree closely, not exactly."""
+    """Both are a probe of the same states; the baseline chooses its own strength, so they agree, not exactly."""
     found, _, _ = fitted("bert", method="frozen")
     known = flatten(made.label_set(made.samples(60)))
     raw = baseline_answers(found, known)["frozen_base"].raw
@@ -60,7 +60,9 @@ def test_the_frozen_baseline_is_the_frozen_judge_without_its_stack(fitted, made)
 
 @pytest.mark.parametrize("rows", ["orders", "mixed"])
 def test_baselines_learn_from_orders_and_mixtures_too(fitted, made, rows):
-    found, _, _ = fitted("bert", rows, **({"method": "lora"} if rows == "orders" else {"method": "lora", "learning_rate": 1e-3}))
+    found, _, _ = fitted(
+        "bert", rows, **({"method": "lora"} if rows == "orders" else {"method": "lora", "learning_rate": 1e-3})
+    )
     held_out = flatten(made.label_set(made.preferences(20, seed=60)))
     for name, answer in baseline_answers(found, held_out).items():
         if name in ("tfidf_logistic", "frozen_base"):

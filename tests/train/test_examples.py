@@ -44,7 +44,9 @@ def test_each_kind_becomes_its_texts_labels_and_ranks(build):
 
 
 def test_pairs_are_every_better_and_worse_text_of_a_unit(build):
-    examples = build([Preference("q", "three", "four"), Sample("", "one", True), Ranking("r", ("five", "six", "seven"))])
+    examples = build(
+        [Preference("q", "three", "four"), Sample("", "one", True), Ranking("r", ("five", "six", "seven"))]
+    )
     pairs = {(examples.texts[better], examples.texts[worse]) for better, worse in examples.pairs()}
     assert pairs == {("three", "four"), ("five", "six"), ("five", "seven"), ("six", "seven")}
     without = np.array([text != "six" for text in examples.texts])

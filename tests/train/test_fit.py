@@ -12,8 +12,10 @@ from quality_judge.engine.stacking import stacked
 from quality_judge.errors import ConfigError
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
-from quality_judge.train.fit import choose_folds, fit_judge, fit_stack, position_limit, predicted
+from quality_judge.train.fit import choose_folds, fit_judge, position_limit
 from quality_judge.train.linear import order_score
+from quality_judge.train.model_fit import predicted
+from quality_judge.train.stack import fit_stack
 
 TUNED = [("bert", "lora"), ("bert", "full"), ("llama", "lora"), ("llama", "full")]
 
@@ -117,7 +119,9 @@ def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base):
 
 
 def test_the_surface_joins_the_stack_where_it_helps(made, tiny_base):
-    found = fit_judge(made.label_set(made.samples(40)), made.judge_config(tiny_base("bert"), method="frozen", surface=True))
+    found = fit_judge(
+        made.label_set(made.samples(40)), made.judge_config(tiny_base("bert"), method="frozen", surface=True)
+    )
     assert found.surface is not None
     assert found.stack.surface > 0
     assert found.training["out_of_fold"]["surface"] > 0.9
@@ -149,7 +153,9 @@ def test_few_labels_are_all_cross_fitted_and_many_get_one_development_part(monke
     assert (folds == 0).mean() == pytest.approx(fit.MAX_DEVELOPMENT_SHARE, abs=0.04)
 
 
-def test_with_one_development_part_its_model_is_the_judge_and_no_other_row_is_calibrated_on(monkeypatch, made, tiny_base):
+def test_with_one_development_part_its_model_is_the_judge_and_no_other_row_is_calibrated_on(
+    monkeypatch, made, tiny_base
+):
     from quality_judge.train import fit
 
     monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
@@ -236,3 +242,30 @@ def test_progress_is_told_of_every_step(made, tiny_base):
     for steps in told.values():
         assert [step for step, _, _ in steps] == list(range(1, steps[-1][1] + 1))
         assert all(np.isfinite(loss) for _, _, loss in steps)
+
+
+@pytest.mark.xfail(reason="batches are padded to a multiple of 8, which may be more than the base has positions")
+def test_a_base_whose_positions_are_no_multiple_of_eight_can_be_trained(tmp_path, tiny_base, made):
+    import shutil
+
+    from transformers import BertConfig, BertModel
+
+    folder = shutil.copytree(tiny_base("bert"), tmp_path / "odd")
+    BertModel(BertConfig.from_pretrained(folder, max_position_embeddings=100)).save_pretrained(folder)
+    dice = np.random.default_rng(0)
+    rows = [Sample("", made.text(dice, line % 2 == 0, length=300), line % 2 == 0) for line in range(20)]
+    config = made.judge_config(folder, method="lora", epochs=1).model_copy(update={"max_tokens": 4096})
+    assert fit_judge(made.label_set(rows), config).examples.tokens.lengths.max() == 100
+
+
+@pytest.mark.xfail(reason="the spread of the scores of a single held-out text is 0, which is no collapse")
+def test_folds_of_one_text_each_are_no_collapse(made, tiny_base):
+    found = fit_judge(made.label_set(made.samples(10)), made.judge_config(tiny_base("bert"), method="lora", folds=10))
+    assert found.training["folds"] == 10
+
+
+@pytest.mark.xfail(reason="a collapsed candidate ends the run, though the frozen one is there")
+def test_auto_falls_back_to_the_frozen_base_when_fine_tuning_collapses(made, tiny_base):
+    rates = {"learning_rate": 1.0, "head_learning_rate": 1.0}
+    found = fit_judge(made.label_set(made.samples(110)), made.judge_config(tiny_base("bert"), method="auto", **rates))
+    assert found.method == "frozen"

@@ -17,8 +17,9 @@ from quality_judge.errors import CheckFailed
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 from quality_judge.train import adapters, losses
 from quality_judge.train.examples import Examples, build_examples
-from quality_judge.train.fit import ModelFitter, choose_folds, fit_judge
+from quality_judge.train.fit import choose_folds, fit_judge
 from quality_judge.train.loop import Objective, batches, padded_ids, refuse_collapse, train_model
+from quality_judge.train.model_fit import ModelFitter
 
 
 def lengths_only(unit_sizes, lengths):
@@ -42,7 +43,9 @@ def ragged_units(draw):
 def test_an_epoch_holds_every_unit_once_and_whole(examples, size, seed, drop):
     units = np.arange(examples.n_units)[drop:]
     epoch = list(batches(examples, units, size, np.random.default_rng(seed)))
-    assert sorted(np.concatenate([np.array([], int), *epoch]).tolist()) == np.flatnonzero(examples.unit >= drop).tolist()
+    assert (
+        sorted(np.concatenate([np.array([], int), *epoch]).tolist()) == np.flatnonzero(examples.unit >= drop).tolist()
+    )
     held = [set(examples.unit[rows].tolist()) for rows in epoch]
     assert sum(map(len, held)) == len(units)
     assert all(len(units_of) <= size for units_of in held)
@@ -226,7 +229,7 @@ def test_no_more_steps_are_taken_than_allowed(setting):
 
 @pytest.mark.parametrize("raw", [np.full(20, 0.7), np.linspace(0, 0.01, 20), np.array([1.0, np.nan, 2.0])])
 def test_scores_that_hardly_differ_are_refused(raw):
-    with pytest.raises(CheckFailed, match="lower train.learning_rate"):
+    with pytest.raises(CheckFailed, match="lower train"):
         refuse_collapse(raw)
 
 

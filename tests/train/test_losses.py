@@ -39,9 +39,7 @@ def test_kto_is_the_loss_of_the_paper(beta, z):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
-@given(
-    z=st.floats(-50, 50), beta=st.floats(0.01, 10), weight=st.floats(0.1, 10), label=st.sampled_from([0.0, 1.0])
-)
+@given(z=st.floats(-50, 50), beta=st.floats(0.01, 10), weight=st.floats(0.1, 10), label=st.sampled_from([0.0, 1.0]))
 def test_kto_with_equal_weights_is_symmetric_so_that_wrong_labels_cancel(z, beta, weight, label):
     """l(z) + l(−z) = λ: the condition of Ghosh et al. 2017 for a noise-tolerant loss."""
     either = losses.kto(tensor([z, -z]), tensor([label, label]), beta=beta, desirable=weight, undesirable=weight)
@@ -66,7 +64,9 @@ def test_gce_becomes_bce_as_q_falls_to_zero(dtype):
 
 def test_gce_at_q_one_is_kto_at_beta_one():
     score, label = tensor(SCORES), tensor(np.arange(len(SCORES)) % 2)
-    torch.testing.assert_close(losses.gce(score, label, q=1.0, **LAMBDAS), losses.kto(score, label, beta=1.0, **LAMBDAS))
+    torch.testing.assert_close(
+        losses.gce(score, label, q=1.0, **LAMBDAS), losses.kto(score, label, beta=1.0, **LAMBDAS)
+    )
 
 
 @given(better=st.floats(-20, 20), worse=st.floats(-20, 20))

@@ -1,4 +1,4 @@
-"""Saved drafts: what was fitted is what scores, to the last digit that matters, and what nobody said is not promised."""
+"""Saved drafts: what was fitted is what scores, and what nobody said is not promised."""
 
 import json
 
@@ -15,7 +15,14 @@ from quality_judge.stats.calibration import Calibration
 from quality_judge.train.loop import padded_ids
 from quality_judge.train.save import draft_judge
 
-EVERY = [("bert", "frozen"), ("bert", "lora"), ("bert", "full"), ("llama", "frozen"), ("llama", "lora"), ("llama", "full")]
+EVERY = [
+    ("bert", "frozen"),
+    ("bert", "lora"),
+    ("bert", "full"),
+    ("llama", "frozen"),
+    ("llama", "lora"),
+    ("llama", "full"),
+]
 
 
 @torch.inference_mode()
@@ -91,7 +98,7 @@ def test_the_band_around_the_threshold_is_as_wide_as_precisions_differ(drafted):
     texts = fitted.examples.texts
     here = load_scorer(judge).score(texts).probability
     apart = np.abs(here - exact(judge).score(texts).probability).max()
-    assert judge.spec.thresholds["band"] == pytest.approx(max(apart, 1e-4), rel=1e-6)
+    assert judge.spec.precision_band == pytest.approx(max(apart, 1e-4), rel=1e-6)
 
 
 def test_the_draft_says_what_it_was_made_of(drafted, fitted):

@@ -277,7 +277,7 @@ def test_a_judge_below_its_own_baseline_is_saved_and_exits_1_unless_allowed(
     arguments = ("--config", files["tiny"], "--labels", files["train"], "--output", tmp_path / "judge")
     code, said, complaint = programme("train_judge", *arguments, "--set", f"train.below_baseline={allowed}")
     assert (code, said["ok"]) == (expected, expected == 0)
-    assert "below its baseline length_only" in complaint
+    assert "below the baseline length_only" in complaint
     assert said["best_baseline"] == {"name": "length_only", "roc_auc": 1.0}
     assert load_judge(tmp_path / "judge").fingerprint == said["fingerprint"]
 

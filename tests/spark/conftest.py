@@ -1,0 +1,121 @@
+"""A small real judge, trained once, the texts it scores, and the programmes of jobs/ run within the tests' own session."""
+
+import importlib.util
+import itertools
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS_OF_EACH = 60
+COPIES = itertools.count(1)
+DEFAULTS = {
+    "score_corpus": {"format": "parquet", "text_column": "text", "prompt_column": None},
+    "filter_corpus": {},
+    "sample_for_labels": {"count": 20, "strategy": "uncertain", "stratum": None, "seed": 0},
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Whatever asks for the session is marked."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.spark)
+
+
+def demo_lines(language):
+    return (ROOT / "conf" / "demo" / f"labels.{language}.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory, packaged_base):
+    """A judge with a frozen base, trained on some of the demo labels."""
+    from quality_judge.config import conf_folder, load_judge_config
+    from quality_judge.labels import load_labels
+    from quality_judge.train.fit import fit_judge
+    from quality_judge.train.save import draft_judge
+
+    folder = tmp_path_factory.mktemp("judge")
+    lines = [line for language in ("en", "zh") for line in demo_lines(language)[:LABELS_OF_EACH]]
+    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    quick = ["train.method=frozen", "train.folds=2", "max_tokens=96"]
+    config = load_judge_config(conf_folder() / "judges" / "demo.yaml", quick)
+    labels = load_labels([str(folder / "labels.jsonl")])
+    return draft_judge(folder, fit_judge(labels, config), config, labels)
+
+
+@pytest.fixture
+def other_judge(judge, tmp_path):
+    """A copy of the judge with a fingerprint of its own, so that no worker process has it loaded."""
+    from quality_judge.judge import save_judge
+
+    stack = judge.spec.stack.model_copy(update={"bias": judge.spec.stack.bias + 1e-9 * next(COPIES)})
+    files = {name: judge.path(name) for name in judge.spec.files}
+    return save_judge(tmp_path / "other", judge.spec.model_copy(update={"stack": stack}), files)
+
+
+@pytest.fixture(scope="session")
+def scorer(judge):
+    from quality_judge.engine.scorer import load_scorer
+
+    return load_scorer(judge, threads=1)
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """500 texts of many lengths, among them some that cannot be scored."""
+    found = [json.loads(line)["completion"] for language in ("en", "zh") for line in demo_lines(language)]
+    odd = [None, "", " \t\n", "\x00\x01\x02\x03", "a", "word " * 3000, b"caf\xe9 is not UTF-8, and a long enough text", "</s> [SEP]"]
+    return odd + found[: 500 - len(odd)]
+
+
+@pytest.fixture
+def run_job(spark, capsys):
+    """A function from a programme's name and options to (exit code, its last line parsed, all it printed)."""
+    from quality_judge.programme import run
+
+    def call(name, **options):
+        filled = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+        main = programme(name).main
+        with pytest.raises(SystemExit) as stopped:
+            run(lambda: main(Namespace(**DEFAULTS[name] | filled)))
+        said = capsys.readouterr()
+        return stopped.value.code, json.loads(said.out.splitlines()[-1]), said.out + said.err
+
+    return call
+
+
+def programme(name):
+    spec = importlib.util.spec_from_file_location(f"job_{name}", ROOT / "jobs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def python_evaluations(spark):
+    """A function that gives, for each query run since the test began, the rows of each of its Python evaluations."""
+    store = spark._jsparkSession.sharedState().statusStore()
+    before = store.executionsCount()
+
+    def since():
+        spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
+        found = []
+        executions = store.executionsList()
+        for execution in [executions.apply(i) for i in range(before, executions.size())]:
+            nodes, values = store.planGraph(execution.executionId()).allNodes(), store.executionMetrics(execution.executionId())
+            rows = [_rows_of(nodes.apply(i), values) for i in range(nodes.size()) if "Python" in nodes.apply(i).name()]
+            found += [rows] if rows else []
+        return found
+
+    return since
+
+
+def _rows_of(node, values):
+    metrics = [node.metrics().apply(i) for i in range(node.metrics().size())]
+    (rows,) = [metric for metric in metrics if metric.name() == "number of output rows"]
+    return int(values.get(rows.accumulatorId()).get().replace(",", ""))

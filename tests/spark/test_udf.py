@@ -1,0 +1,149 @@
+"""The UDF: one evaluation a row, nothing heavy on the driver, and faults that stay in their row."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+from quality_judge.errors import CheckFailed, CorpusError, JudgeError
+from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, SCORE_COLUMN, SCORED_COLUMNS, Scores
+from quality_judge.spark import score_udf, worker
+from quality_judge.spark.device import task_device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_filter_on_the_score_does_not_score_a_row_twice(spark, judge, texts, python_evaluations):
+    rows = spark.createDataFrame([(i, text) for i, text in enumerate(texts[8:68])], "id int, text string")
+    judged = rows.withColumn("quality", score_udf(judge)("text"))
+    kept = judged.where("quality.quality_score > 0.3").select("id", "quality.quality_score", "quality.quality_code")
+    found = kept.collect()
+    assert 0 < len(found) < 60
+    assert python_evaluations() == [[60]]
+
+
+def test_the_struct_holds_the_scored_columns_and_the_judge(spark, judge):
+    row = spark.createDataFrame([("one text",)], "text string").select(score_udf(judge)("text").alias("q")).first()["q"]
+    assert tuple(row.asDict()) == SCORED_COLUMNS
+    assert row[JUDGE_COLUMN] == judge.fingerprint
+
+
+def test_sql_gives_the_same_as_the_column_function(spark, judge, texts):
+    rows = [(text,) for text in texts[8:20]] + [(None,)]
+    spark.createDataFrame(rows, "text string").createOrReplaceTempView("some_texts")
+    score_udf(judge).register(spark, "judged")
+    in_sql = spark.sql("select judged(text) as q from some_texts").collect()
+    in_python = spark.table("some_texts").select(score_udf(judge)("text").alias("q")).collect()
+    assert in_sql == in_python
+
+
+def test_three_columns_are_refused(judge):
+    with pytest.raises(CorpusError, match="got 3 columns"):
+        score_udf(judge)("a", "b", "c")
+
+
+def test_building_the_function_and_planning_load_neither_torch_nor_cuda(judge):
+    code = (
+        "import sys; from quality_judge.spark.udf import score_udf; from quality_judge.spark.score import score;"
+        "from quality_judge.spark import read_corpus, spark_session, apply_policy, profile;"
+        "import quality_judge.spark.device, quality_judge.spark.select, quality_judge.spark.publish;"
+        "s = spark_session('plan'); d = s.createDataFrame([('a',)], 'text string');"
+        f"p = score({judge.folder!r})(d); p.explain(); score_udf({judge.folder!r}).register(s, 'judged');"
+        "print('torch' in sys.modules, 'transformers' in sys.modules, 'tokenizers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.stdout.splitlines()[-1] == "False False False", done.stderr
+
+
+class Faulty:
+    """A scorer that raises for each batch with a forbidden text in it, and quotes that text."""
+
+    def __init__(self, *forbidden, categories=()):
+        self.forbidden = forbidden
+        self.judge = SimpleNamespace(spec=SimpleNamespace(categories=categories))
+
+    def score(self, completions, prompts=None):
+        completions = completions if isinstance(completions, list | tuple) else completions.to_pylist()
+        n, names = len(completions), self.judge.spec.categories
+        for text in completions:
+            if text in self.forbidden:
+                raise ValueError(f"cannot score {text!r}")
+        raw = np.array([float(len(text)) for text in completions])
+        wide = np.zeros((n, len(names)))
+        return Scores(raw, raw / 100, np.zeros(n, np.int8), np.zeros((n, 5), bool), wide, wide > 0, names)
+
+
+def scored_by(scorer, monkeypatch, values):
+    monkeypatch.setattr(worker, "scorer_for", lambda folder, fingerprint: scorer)
+    return pd.concat(worker.score_batches("judge", "0" * 16, iter([pd.Series(values)])))
+
+
+@pytest.mark.parametrize("bad", [[3], [0], [0, 6], range(7)], ids=str)
+@pytest.mark.parametrize("categories", [(), ("spam", "toxic")])
+def test_an_exception_in_a_row_costs_that_row_alone(monkeypatch, bad, categories):
+    values = [f"text {i}".encode() for i in range(7)]
+    found = scored_by(Faulty(*[values[i] for i in bad], categories=categories), monkeypatch, values)
+    assert [i for i, code in enumerate(found[CODE_COLUMN]) if code == "SCORER_ERROR"] == list(bad)
+    assert all(np.isnan(score) == (i in bad) for i, score in enumerate(found[SCORE_COLUMN]))
+    assert len(found) == 7
+
+
+def test_a_scorer_that_fails_on_everything_fails_the_task_instead_of_flagging_the_corpus(monkeypatch):
+    class Dead(Faulty):
+        def score(self, completions, prompts=None):
+            raise RuntimeError("CUDA error: device-side assert, at 'the secret text'")
+
+    with pytest.raises(CheckFailed, match="stopped working.*RuntimeError") as refused:
+        scored_by(Dead(), monkeypatch, [b"a", b"b"])
+    assert "secret" not in str(refused.value)
+
+
+def test_what_a_worker_raises_never_quotes_a_row(monkeypatch):
+    with pytest.raises(CheckFailed) as refused:
+        scored_by(Faulty(), monkeypatch, [b"good", {"the secret": "row"}])
+    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+def test_an_empty_batch_loads_no_judge():
+    (empty,) = worker.score_batches("nowhere", "0" * 16, iter([pd.Series([], dtype=object)]))
+    assert len(empty) == 0
+    assert tuple(empty.columns) == SCORED_COLUMNS
+
+
+def test_another_judge_in_the_folder_is_refused_by_the_worker(judge, monkeypatch):
+    monkeypatch.setattr(worker, "_SCORERS", {})
+    with pytest.raises(JudgeError, match="the folder changed meanwhile"):
+        worker.scorer_for(judge.folder, "0" * 16)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "visible", "partition", "expected"),
+    [
+        (0, ["3"], "", 0, "cpu"),
+        (2, None, "", 5, "cuda:1"),
+        (4, ["3"], "", 0, "cuda:3"),
+        (2, ["3"], "2,3", 0, "cuda:1"),
+        (1, ["3"], "", 0, "cuda:0"),
+        (1, ["MIG-0"], "", 0, "cuda:0"),
+        (1, ["MIG-0"], "MIG-0", 0, "cuda:0"),
+    ],
+)
+def test_a_task_gets_the_gpu_that_spark_gave_it(monkeypatch, gpus, given, visible, partition, expected):
+    resources = {} if given is None else {"gpu": SimpleNamespace(addresses=given)}
+    task = SimpleNamespace(resources=lambda: resources, partitionId=lambda: partition)
+    monkeypatch.setattr("quality_judge.spark.device.TaskContext", SimpleNamespace(get=lambda: task))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert task_device(gpus) == expected
+
+
+def test_a_judge_without_the_text_column_type_is_refused_at_plan_time(spark, judge):
+    numbers = spark.createDataFrame([(1,)], "text int")
+    with pytest.raises(Exception, match="DATATYPE_MISMATCH"):
+        numbers.select(score_udf(judge)(F.col("text")))
