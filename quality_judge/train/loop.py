@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ LEARNING_RATE = {
 BATCH_SIZES = ((2_500, 16), (10**12, 32))
 LENGTH_STEP = 8
 WARMUP_SHARE = 0.1
+ANCHOR = 0.0
 MAX_GRADIENT_NORM = 1.0
 MIN_SCORE_SPREAD = 0.02
 SORTED_BATCHES = 20
@@ -62,8 +64,8 @@ def train_model(
     units = np.unique(examples.unit[among])
     size = batch_size(config, len(units))
     per_epoch = -(-len(units) // size)
-    epochs = max(1, min(config.epochs, config.max_steps // per_epoch))
-    steps = per_epoch * epochs
+    steps = min(per_epoch * config.epochs, config.max_steps)
+    epochs = -(-steps // per_epoch)
     optimiser, schedule = _optimiser(model, config, learning_rate, steps)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     objective = Objective(examples, among, config)
@@ -71,7 +73,8 @@ def train_model(
     for epoch in range(min(epochs, stop_after or epochs)):
         model.eval()
         total = 0.0
-        for rows in batches(examples, units, size, random):
+        before = step
+        for rows in islice(batches(examples, units, size, random), steps - step):
             with autocast(device):
                 loss = objective(model, rows, warm=losses.warm_share(step, steps, warm_fraction=config.warm_fraction))
             optimiser.zero_grad(set_to_none=True)
@@ -81,9 +84,11 @@ def train_model(
             schedule.step()
             step, total = step + 1, total + float(loss.detach())
             if progress:
-                progress(step, steps, total / (step - epoch * per_epoch))
+                progress(step, steps, total / (step - before))
+        if not np.isfinite(total):
+            raise CheckFailed("training diverged: the loss is not a number; lower train.learning_rate")
         score = develop() if develop else float(epoch)
-        history.append((total / per_epoch, score))
+        history.append((total / (step - before), score))
         if score > best_score:
             best_score, best_epoch = score, epoch + 1
             best = {name: parameter.detach().clone() for name, parameter in trained.items()}
@@ -132,11 +137,11 @@ class Objective:
             each = losses.gce(score, label, **balance)
         else:
             each = losses.kto(score, label, beta=self.config.beta, **balance)
+            if loss == "warm_kto":
+                each = each + ANCHOR * losses.bce(score, label, **balance)
         return (weight * each).sum()
 
     def _orders(self, score: Tensor, rows: np.ndarray) -> Tensor:
-        among = np.zeros(len(self.examples), bool)
-        among[rows] = True
         unit = self.examples.unit[rows]
         if len(np.unique(unit)) == len(rows):
             return score.sum() * 0
@@ -177,7 +182,8 @@ def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """
     tokens = examples.tokens
     lengths = tokens.lengths[rows]
-    places = np.arange(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)[None, :]
+    width = min(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP, int(tokens.lengths.max()))
+    places = np.arange(width)[None, :]
     at = np.minimum(tokens.offsets()[rows][:, None] + places, len(tokens.ids) - 1)
     ids = np.where(places < lengths[:, None], tokens.ids[at], 0)
     return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(lengths)

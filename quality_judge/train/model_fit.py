@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from quality_judge.engine.encode import Ragged
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body, precision_here
+from quality_judge.errors import CheckFailed
 from quality_judge.judge import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.examples import Examples
@@ -39,6 +41,7 @@ from quality_judge.train.stack import fit_stack
 MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
 PREDICT_TEXTS = 64
+MAX_SPREAD_TEXTS = 256
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
 Pooling = Literal["mean", "last"]
 Method = Literal["frozen", "lora", "full"]
@@ -64,6 +67,7 @@ class ModelFitter:
         self.held_out = {"frozen": self._with_categories(frozen_raw)}
         self.results: dict[str, list[TrainResult]] = {}
         self.models: dict[str, ScalarModel] = {}
+        self.notes: dict[str, str] = {}
         self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
 
     def choose(self, surface_raw: np.ndarray | None) -> Method:
@@ -75,11 +79,17 @@ class ModelFitter:
                 "full" if self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS else "lora"
             )
             candidates = ["frozen", tuned] if self.examples.n_units >= MIN_TUNED_UNITS else ["frozen"]
-        stacked_scores = {}
+        stacked_scores: dict[Method, float] = {}
         for method in candidates:
-            if method != "frozen":
-                self.held_out[method] = self._out_of_fold(method)
-                self.scores[method] = order_score(self.examples, self.held_out[method][:, 0], self.folds >= 0)
+            try:
+                if method != "frozen":
+                    self.held_out[method] = self._out_of_fold(method)
+            except CheckFailed as collapse:
+                if self.config.method != "auto":
+                    raise
+                self.notes[f"{method} was given up"] = str(collapse)
+                continue
+            self.scores[method] = order_score(self.examples, self.held_out[method][:, 0], self.folds >= 0)
             _, raw = fit_stack(self.examples, self.held_out[method][:, 0], surface_raw)
             stacked_scores[method] = order_score(self.examples, raw, self.folds >= 0)
         return max(stacked_scores, key=lambda method: stacked_scores[method])
@@ -97,13 +107,14 @@ class ModelFitter:
                 model, self.examples, everything, config=self.config, learning_rate=self._rate(method), develop=None,
                 seed=self.config.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
             )  # fmt: skip
+            self._refuse_collapse(model)
         adapter = adapters.extracted(model.body, method)
         history = [[list(epoch) for epoch in result.history] for result in self.results[method]]
         return (
             model,
             self.held_out[method],
             adapter,
-            {"epochs": epochs, "learning_rate": self._rate(method), "history": history},
+            {"epochs": epochs, "learning_rate": self._rate(method), "history": history, **self.notes},
         )
 
     def _out_of_fold(self, method: Method) -> np.ndarray:
@@ -120,7 +131,7 @@ class ModelFitter:
                 progress=self.progress(f"training ({method}), part {fold + 1} of {len(folds)}"),
             )  # fmt: skip
             outputs[held_out] = predicted(models[fold], self.examples, held_out)
-            refuse_collapse(outputs[held_out, 0])
+            self._refuse_collapse(models[fold])
             return result
 
         if side_by_side > 1:
@@ -131,6 +142,10 @@ class ModelFitter:
         if len(folds) == 1:
             self.models[method] = models[0]
         return outputs
+
+    def _refuse_collapse(self, model: ScalarModel) -> None:
+        spread = np.unique(np.linspace(0, len(self.examples) - 1, MAX_SPREAD_TEXTS).astype(int))
+        refuse_collapse(predicted(model, self.examples, spread)[:, 0])
 
     def _prepared(self, method: Method, among: np.ndarray) -> ScalarModel:
         model = self._start(among)
@@ -164,7 +179,7 @@ class ModelFitter:
     def _with_categories(self, raw: np.ndarray) -> np.ndarray:
         columns = [raw]
         for index in range(self.outputs - 1):
-            columns.append(out_of_fold(self.examples, self.folds, lambda among, i=index: self._probe_scores(i, among)))
+            columns.append(out_of_fold(self.examples, self.folds, partial(self._probe_scores, index)))
         return np.column_stack(columns)
 
     def _probe_scores(self, index: int, among: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

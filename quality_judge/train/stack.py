@@ -21,7 +21,7 @@ def fit_stack(examples: Examples, model: np.ndarray, surface: np.ndarray | None)
         negative = used & (linear.weight < 0)
         if not negative.any() or used.sum() == 1:
             break
-        used &= ~negative
+        used[np.argmin(np.where(used, linear.weight, np.inf))] = False
     weight = np.where(used, np.maximum(linear.weight, 1e-3), 0.0) / scale
     stack = Stack(bias=linear.bias, model=float(weight[0]), surface=float(weight[1]) if surface is not None else 0.0)
     return stack, np.where(among, stack.bias + features @ weight, np.nan)

@@ -15,7 +15,7 @@ TEN_MEGABYTES = 10_000_000
 ROWS = {
     "null": (None, "NULL_TEXT", []),
     "empty": (b"", "EMPTY_TEXT", []),
-    "blank": (" \t\r\n\u00a0\u200b\ufeff".encode(), "EMPTY_TEXT", ["HIDDEN_CHARS"]),
+    "blank": (" \t\r\n\u00a0\u200b\ufeff".encode(), "EMPTY_TEXT", []),
     "ten megabytes": (b"Words without an end. " * (TEN_MEGABYTES // 22), "OK", ["TRUNCATED"]),
     "ten megabytes without a space": (b"a" * TEN_MEGABYTES, "OK", ["TRUNCATED"]),
     "invalid UTF-8": (b"caf\xe9 au lait is a drink of the morning", "OK", ["INVALID_UTF8"]),

@@ -1,0 +1,255 @@
+"""The programmes: exit codes, one JSON line, every input format, every row in exactly one place, no text on a screen."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from quality_judge.config import conf_folder
+from quality_judge.report import ScoreProfile
+from quality_judge.scores import DECISION_FOLDERS, SCORED_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-078-05-1120"
+SCORED_KEYS = {"ok", "rows", "scored", "codes", "flags", "seconds", "rows_per_second", "judge", "input", "output"}
+FILTERED_KEYS = {
+    "ok", "rows", "kept", "review", "dropped", "unscored", "reasons", "policy", "keep_at", "drop_below", "judge",
+    "seconds", "output",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, texts):
+    """60 rows with ids, two sources, a null and an empty text, and a canary in each text that is long enough."""
+    folder = tmp_path_factory.mktemp("corpus") / "rows"
+    folder.mkdir()
+    rows = [{"id": i, "text": text, "source": "ab"[i % 2]} for i, text in enumerate([None, "", *texts[8:66]])]
+    for row in rows[2:]:
+        row["text"] = f"{row['text'][:400]} {CANARY}"
+    for part in (0, 1):
+        pq.write_table(pa.Table.from_pylist(rows[part::2]), folder / f"{part}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, spark, judge, corpus):
+    """The corpus scored by the programme; (folder, its last line)."""
+    output = tmp_path_factory.mktemp("scored") / "out"
+    done, said = submitted("score_corpus", judge=judge.folder, input=corpus, output=output)
+    assert done.returncode == 0, done.stderr
+    return output, said, done
+
+
+def submitted(name, *, spark_submit=False, **options):
+    """(the finished process, its last line parsed) of a programme run as a user runs it."""
+    scripts = Path(sys.executable).parent
+    first = [scripts / "spark-submit", "--master", "local[2,4]", "--conf", "spark.ui.enabled=false"] if spark_submit else [sys.executable]
+    given = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    done = subprocess.run(
+        [str(word) for word in (*first, ROOT / "jobs" / f"{name}.py", *given)],
+        capture_output=True, text=True, timeout=300, env=environment,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    return done, json.loads(lines[-1]) if lines else None
+
+
+def rows_of(folder):
+    return pq.read_table(folder).to_pylist()
+
+
+def test_a_run_says_what_it_did_in_one_line_and_keeps_every_row_and_column(scored, corpus, judge):
+    output, said, done = scored
+    assert set(said) == SCORED_KEYS
+    assert (said["ok"], said["rows"], said["scored"]) == (True, 60, 58)
+    assert said["codes"] == {"OK": 58, "NULL_TEXT": 1, "EMPTY_TEXT": 1}
+    assert said["judge"] == judge.fingerprint
+    before, after = {row["id"]: row for row in rows_of(corpus)}, {row["id"]: row for row in rows_of(output)}
+    assert {i: {name: row[name] for name in before[i]} for i, row in after.items()} == before
+    assert set(after[0]) == {"id", "text", "source", *SCORED_COLUMNS}
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_a_run_on_this_machine_does_not_fill_the_screen(scored):
+    assert not [line for line in scored[2].stderr.splitlines() if " WARN " in line or "log4j" in line]
+
+
+def test_the_manifest_says_what_scored_the_table(scored, judge):
+    manifest = json.loads((scored[0] / "_quality_manifest.json").read_text(encoding="utf-8"))
+    assert manifest["judge"] == judge.fingerprint
+    assert manifest["threshold"] == judge.spec.threshold
+    assert manifest["judge_says"]["base"]["id"] == judge.spec.base.id
+    assert (manifest["rows"], manifest["text_column"], manifest["prompt_column"]) == (60, "text", None)
+
+
+@pytest.mark.parametrize("policy", ["default", "strict", "best_third"])
+def test_filtering_puts_every_row_in_exactly_one_folder(scored, run_job, tmp_path, policy):
+    path = conf_folder() / "policies" / f"{policy}.yaml"
+    code, said, shown = run_job("filter_corpus", scored=scored[0], policy=path, output=tmp_path / "out")
+    assert code == 0
+    assert set(said) == FILTERED_KEYS
+    assert said["rows"] == said["kept"] + said["review"] + said["dropped"] + said["unscored"] == 60
+    assert said["unscored"] == 2
+    found = {folder: rows_of(tmp_path / "out" / folder) for folder in DECISION_FOLDERS.values()}
+    assert {folder: len(rows) for folder, rows in found.items()} == {name: said[name] for name in found}
+    assert sorted(row["id"] for rows in found.values() for row in rows) == list(range(60))
+    assert {row["quality_decision"] for row in found["kept"]} <= {"keep"}
+    assert Counter(row["quality_reason"] for rows in found.values() for row in rows) == said["reasons"]
+    assert CANARY not in shown
+
+
+def test_the_profile_of_a_filtered_corpus_can_be_read_back_and_adds_up(scored, run_job, tmp_path):
+    policy = conf_folder() / "policies" / "strict.yaml"
+    _, said, _ = run_job("filter_corpus", scored=scored[0], policy=policy, output=tmp_path / "out")
+    text = (tmp_path / "out" / "_quality_profile.json").read_text(encoding="utf-8")
+    profile = ScoreProfile.from_dict(json.loads(text))
+    assert profile.rows_in == 60
+    assert sum(map(sum, profile.histogram.values())) == 58
+    assert sum(row.n for row in profile.slices["source"]) == 60
+    kept = rows_of(tmp_path / "out" / "kept")
+    assert profile.characters_kept == sum(len(row["text"]) for row in kept)
+    assert CANARY not in text
+    assert json.loads((tmp_path / "out" / "_quality_manifest.json").read_text())["policy"]["name"] == said["policy"]
+
+
+def test_the_programmes_score_each_row_once_and_filter_without_scoring(scored, judge, corpus, run_job, tmp_path, python_evaluations):
+    assert run_job("score_corpus", judge=judge.folder, input=corpus, output=tmp_path / "scored")[0] == 0
+    assert python_evaluations() == [[60]]
+    policy = conf_folder() / "policies" / "best_third.yaml"
+    assert run_job("filter_corpus", scored=tmp_path / "scored", policy=policy, output=tmp_path / "out")[0] == 0
+    assert python_evaluations() == [[60]]
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "text"])
+def test_every_format_gives_the_scores_of_parquet(scored, corpus, judge, run_job, tmp_path, kind):
+    rows = [{"id": row["id"], "text": " ".join(row["text"].split())} for row in rows_of(corpus) if row["text"]]
+    file = tmp_path / "rows"
+    if kind == "csv":
+        pa.csv.write_csv(pa.Table.from_pylist(rows), file)
+    elif kind == "json":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        file.write_text("".join(row["text"] + "\n" for row in rows), encoding="utf-8")
+    code, said, _ = run_job("score_corpus", judge=judge.folder, input=file, output=tmp_path / "out", format=kind)
+    assert (code, said["rows"], said["scored"]) == (0, 58, 58)
+    found = {row["text"]: row["quality_score"] for row in rows_of(tmp_path / "out")}
+    unchanged = {row["text"]: row["quality_score"] for row in rows_of(scored[0]) if row["text"] in found}
+    assert len(unchanged) > 20
+    assert {text: found[text] for text in unchanged} == unchanged
+
+
+def test_an_empty_corpus_gives_an_empty_table_that_filters(judge, run_job, tmp_path):
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in" / "a.parquet")
+    code, said, _ = run_job("score_corpus", judge=judge.folder, input=tmp_path / "in", output=tmp_path / "scored")
+    assert (code, said["rows"], said["codes"]) == (0, 0, {})
+    policy = conf_folder() / "policies" / "strict.yaml"
+    code, said, _ = run_job("filter_corpus", scored=tmp_path / "scored", policy=policy, output=tmp_path / "out")
+    assert (code, said["rows"]) == (0, 0)
+    code, said, _ = run_job("sample_for_labels", scored=tmp_path / "scored", output=tmp_path / "rows.jsonl")
+    assert (code, said["error"]) == (2, "CorpusError")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_sampled_rows_are_a_label_file_that_lacks_only_its_labels(scored, run_job, tmp_path):
+    code, said, shown = run_job("sample_for_labels", scored=scored[0], count=10, output=tmp_path / "rows.jsonl")
+    assert (code, said["rows"], said["uncertain"], said["uniform"]) == (0, 10, 7, 3)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    keys = {"prompt", "completion", "id", "source", "quality_score", "copies", "strategy", "inclusion_probability"}
+    assert len(rows) == 10
+    assert all(set(row) == keys for row in rows)
+    assert CANARY not in shown
+
+
+def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(other_judge, corpus, run_job, tmp_path, monkeypatch):
+    module = importlib.import_module("quality_judge.spark.score")
+    count = module.rows_in
+
+    def counted_and_gone(df):
+        shutil.rmtree(other_judge.folder)
+        return count(df)
+
+    monkeypatch.setattr(module, "rows_in", counted_and_gone)
+    code, said, shown = run_job("score_corpus", judge=other_judge.folder, input=corpus, output=tmp_path / "out")
+    assert (code, said["error"]) == (2, "JudgeError")
+    assert other_judge.folder in said["message"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+    assert CANARY not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "said"),
+    [
+        ("score_corpus", {"judge": "nowhere"}, "JudgeError", "is not a folder"),
+        ("score_corpus", {"text_column": "txt"}, "CorpusError", "did you mean 'text'"),
+        ("score_corpus", {"input": "nowhere"}, "CorpusError", "nowhere"),
+        ("filter_corpus", {"scored": "corpus"}, "CorpusError", "holds no _quality_manifest.json"),
+        ("filter_corpus", {"policy": "nowhere.yaml"}, "ConfigError", "nowhere.yaml"),
+        ("sample_for_labels", {"scored": "corpus"}, "CorpusError", "holds no _quality_manifest.json"),
+        ("sample_for_labels", {"count": 0}, "ConfigError", "--count 0"),
+        ("sample_for_labels", {"strategy": "stratified"}, "ConfigError", "--stratum"),
+        ("sample_for_labels", {"strategy": "stratified", "stratum": "lang"}, "CorpusError", "no column lang"),
+    ],
+)
+def test_bad_options_exit_2_with_one_line_that_says_what_to_do(scored, corpus, judge, run_job, tmp_path, name, options, error, said):
+    fine = {
+        "score_corpus": {"judge": judge.folder, "input": corpus},
+        "filter_corpus": {"scored": scored[0], "policy": conf_folder() / "policies" / "strict.yaml"},
+        "sample_for_labels": {"scored": scored[0]},
+    }
+    given = {key: corpus if value == "corpus" else value for key, value in options.items()}
+    code, summary, shown = run_job(name, **fine[name] | {"output": tmp_path / "out"} | given)
+    assert (code, summary["ok"], summary["error"]) == (2, False, error)
+    assert said in summary["message"]
+    assert CANARY not in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_failing_run_shows_no_row_on_any_stream(judge, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        table = pa.table({"text": [f"{CANARY} {i} Water boils at a lower temperature on a mountain." for i in range(50)]})
+        pq.write_table(table, folder / f"{name}.parquet", compression="none", use_dictionary=False)
+    content = bytearray((folder / "b.parquet").read_bytes())
+    content[4:40] = bytes(36)
+    (folder / "b.parquet").write_bytes(content)
+    done, said = submitted("score_corpus", judge=judge.folder, input=folder, output=tmp_path / "out")
+    assert (done.returncode, said["ok"]) == (2, False), done.stderr
+    assert "b.parquet" in said["message"]
+    assert CANARY not in done.stdout + done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_spark_submit_gives_the_same_rows_on_the_master_it_was_given(scored, corpus, judge, tmp_path):
+    done, said = submitted("score_corpus", spark_submit=True, judge=judge.folder, input=corpus, output=tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(said) == SCORED_KEYS
+    key = "id"
+    assert sorted(rows_of(tmp_path / "out"), key=lambda row: row[key]) == sorted(rows_of(scored[0]), key=lambda row: row[key])
+    assert CANARY not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_spark_submit_settings_are_never_overridden(tmp_path):
+    (tmp_path / "show.py").write_text(
+        "from quality_judge.spark.session import spark_session\n"
+        "s = spark_session('show')\n"
+        "print(s.sparkContext.master, s.conf.get('spark.sql.session.timeZone'), s.conf.get('spark.speculation'))\n"
+    )
+    command = [Path(sys.executable).parent / "spark-submit", "--master", "local[1]"]
+    command += ["--conf", "spark.sql.session.timeZone=Asia/Shanghai", "--conf", "spark.ui.enabled=false", tmp_path / "show.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, env=environment)
+    assert done.stdout.splitlines()[-1] == "local[1] Asia/Shanghai false", done.stderr[-2000:]

@@ -1,0 +1,185 @@
+"""An output is whole and old, or whole and new, whatever happens to a run; nothing is left beside it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import functions as F
+
+from quality_judge.errors import CheckFailed, CorpusError
+from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_loss
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(spark, output, rows, **options):
+    def rows_written(staging):
+        staging.write(spark.range(rows))
+        staging.write_json(MANIFEST_FILE, {"rows": rows, "text": "water 水"})
+        return {"rows": rows}
+
+    return published(spark, str(output), rows_written, **options)
+
+
+def left_beside(output):
+    return sorted(path.name for path in output.parent.iterdir() if path != output)
+
+
+@pytest.fixture
+def output(spark, tmp_path):
+    """An output that a run has written: 3 rows."""
+    write(spark, tmp_path / "out", 3)
+    return tmp_path / "out"
+
+
+def test_a_second_run_replaces_the_first_and_leaves_nothing_stale(spark, output):
+    (output / "part-stale.parquet").write_bytes(b"")
+    write(spark, output, 5)
+    assert spark.read.parquet(str(output)).count() == 5
+    assert not (output / "part-stale.parquet").exists()
+    assert read_json(spark, str(output), MANIFEST_FILE) == {"rows": 5, "text": "water 水"}
+    assert left_beside(output) == []
+
+
+@pytest.mark.parametrize("error", [CheckFailed, ValueError, KeyboardInterrupt, SystemExit])
+def test_a_run_that_fails_leaves_the_old_output_and_nothing_of_its_own(spark, output, error):
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def failing(staging):
+        staging.write(spark.range(9))
+        raise error("no")
+
+    with pytest.raises(error):
+        published(spark, str(output), failing)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert left_beside(output) == []
+
+
+def test_a_row_that_fails_while_it_is_written_leaves_the_old_output(spark, output):
+    def failing(staging):
+        staging.write(spark.range(9).withColumn("x", F.raise_error(F.lit("the secret row"))))
+
+    with pytest.raises(CheckFailed, match="Spark failed") as refused:
+        published(spark, str(output), failing)
+    assert "secret" not in str(refused.value)
+    assert spark.read.parquet(str(output)).count() == 3
+    assert left_beside(output) == []
+
+
+def test_a_run_killed_between_the_two_renames_is_repaired_by_the_next_even_when_that_fails(spark, output):
+    shutil.copytree(output, output.with_name(".out.new-0123"))
+    output.rename(output.with_name(".out.old-0123"))
+    with pytest.raises(ValueError, match="no"):
+        published(spark, str(output), lambda staging: (_ for _ in ()).throw(ValueError("no")))
+    assert spark.read.parquet(str(output)).count() == 3
+    assert left_beside(output) == []
+
+
+def test_a_run_killed_after_both_renames_leaves_the_new_output_and_the_next_tidies_up(spark, output):
+    shutil.copytree(output, output.with_name(".out.old-0123"))
+    shutil.copytree(output, output.with_name(".outer.old-0123"))  # of another output, "outer"
+    Staging(spark, str(output)).discard()
+    assert spark.read.parquet(str(output)).count() == 3
+    assert left_beside(output) == [".outer.old-0123"]
+
+
+def test_a_rename_that_fails_puts_the_old_output_back(spark, output, monkeypatch):
+    staging = Staging(spark, str(output))
+    with pytest.raises(CheckFailed, match="the old output stands"):
+        staging.publish()  # nothing was written, so the second rename has nothing to move
+    assert spark.read.parquet(str(output)).count() == 3
+    assert left_beside(output) == []
+
+
+@pytest.mark.parametrize("stands", ["a file", "a folder of someone else"])
+def test_what_no_run_of_ours_wrote_is_never_replaced(spark, tmp_path, stands):
+    if stands == "a file":
+        (tmp_path / "out").write_text("precious")
+    else:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("precious")
+    with pytest.raises(CorpusError, match="is not replaced"):
+        write(spark, tmp_path / "out", 1)
+    assert "precious" in {path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_empty_folder_and_a_new_parent_are_fine_outputs(spark, tmp_path):
+    (tmp_path / "empty").mkdir()
+    write(spark, tmp_path / "empty", 1)
+    write(spark, f"{tmp_path}/new/deep/out/", 2)
+    assert spark.read.parquet(f"{tmp_path}/new/deep/out").count() == 2
+
+
+@pytest.mark.parametrize(("given", "to"), [("corpus", "corpus"), ("corpus", "corpus/out"), ("corpus/in", "corpus"), ("cor*", "corpus/x")])
+def test_an_output_within_its_own_input_is_refused(spark, tmp_path, given, to):
+    (tmp_path / "corpus" / "in").mkdir(parents=True)
+    with pytest.raises(CorpusError, match="lie within one another"):
+        write(spark, tmp_path / to, 1, inputs=[str(tmp_path / given)])
+
+
+def test_an_output_beside_its_input_is_not(spark, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    assert write(spark, tmp_path / "corpus-scored", 1, inputs=[str(tmp_path / "corpus")]) == {"rows": 1}
+
+
+def test_a_folder_that_cannot_be_made_is_bad_input(spark, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CorpusError, match="cannot be reached or written"):
+        write(spark, tmp_path / "file" / "out", 1)
+
+
+def test_rows_that_are_missing_or_doubled_are_refused():
+    refuse_loss(3, 3)
+    for out in (2, 4):
+        with pytest.raises(CheckFailed, match=f"3 rows in and {out} rows out; nothing was published"):
+            refuse_loss(3, out)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"rows": 1}', b"\xff\xfe"])
+def test_a_damaged_or_foreign_manifest_is_bad_input(spark, tmp_path, content):
+    (tmp_path / MANIFEST_FILE).write_bytes(content)
+    with pytest.raises(CorpusError, match=MANIFEST_FILE):
+        read_json(spark, str(tmp_path), MANIFEST_FILE, keys=["judge"])
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_old_output_stands_and_the_next_run_gives_the_right_rows(spark, judge, run_job, tmp_path):
+    corpus, output = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    texts = [f"Water boils at a lower temperature on mountain number {i}. " * 20 for i in range(6000)]
+    pq.write_table(pa.table({"text": texts[:40]}), corpus / "rows.parquet")
+    assert run_job("score_corpus", judge=judge.folder, input=corpus, output=output)[0] == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    pq.write_table(pa.table({"text": texts}), corpus / "rows.parquet")
+    kill_while_it_writes(judge, corpus, output)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert any(name.startswith(".out.new-") for name in left_beside(output))
+    pq.write_table(pa.table({"text": texts[:60]}), corpus / "rows.parquet")
+    assert run_job("score_corpus", judge=judge.folder, input=corpus, output=output)[0] == 0
+    assert sorted(row["text"] for row in spark.read.parquet(str(output)).collect()) == sorted(texts[:60])
+    assert left_beside(output) == ["corpus"]
+
+
+def kill_while_it_writes(judge, corpus, output):
+    command = [sys.executable, ROOT / "jobs" / "score_corpus.py", "--judge", judge.folder]
+    command = [*map(str, command), "--input", str(corpus), "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not list(output.parent.glob(".out.new-*/_temporary")):
+            assert run.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.05)
+        time.sleep(1)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()

@@ -1,0 +1,90 @@
+"""Rows for experts: as many as asked, each once, with the chance it had, the same whatever the partitions."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quality_judge.errors import CorpusError
+from quality_judge.spark.select import rows_for_labels, shares
+
+COLUMNS = "id int, text string, prompt string, source string, quality_score double, quality_code string"
+OPTIONS = {"text_column": "text", "prompt_column": None, "threshold": 0.6}
+
+
+@pytest.fixture(scope="module")
+def table(spark):
+    """100 scored texts from three sources of unequal size, 40 copies of one of them, and 10 rows without a score."""
+    rows = [(i, f"text {i}", None if i % 2 else "why", "abc"[min(i % 7, 2)], i / 100, "OK") for i in range(100)]
+    rows += [(1000 + i, "text 7", None, "a", 0.07, "OK") for i in range(40)]
+    rows += [(2000 + i, None, None, "a", None, "NULL_TEXT") for i in range(10)]
+    return spark.createDataFrame(rows, COLUMNS).cache()
+
+
+def test_uniform_rows_are_distinct_and_carry_their_chance(table):
+    rows = rows_for_labels(table, 30, "uniform", **OPTIONS)
+    assert len({row["completion"] for row in rows}) == len(rows) == 30
+    assert {row["inclusion_probability"] for row in rows} == {30 / 100}
+    assert {row["strategy"] for row in rows} == {"uniform"}
+    assert all(row["prompt"] == "" and row["quality_score"] is not None for row in rows)
+
+
+def test_uncertain_rows_are_the_nearest_to_the_threshold_and_the_rest_is_uniform(table):
+    rows = rows_for_labels(table, 20, "uncertain", **OPTIONS)
+    uncertain = [row for row in rows if row["strategy"] == "uncertain"]
+    assert Counter(row["strategy"] for row in rows) == {"uncertain": 14, "uniform": 6}
+    assert max(abs(row["quality_score"] - 0.6) for row in uncertain) < 0.071
+    assert {row["inclusion_probability"] for row in rows} == {1.0, 6 / 86}
+    assert len({row["completion"] for row in rows}) == 20
+
+
+def test_strata_give_as_many_each_and_their_own_chance(table):
+    rows = rows_for_labels(table, 31, "stratified", stratum="source", **OPTIONS)
+    assert Counter(row["source"] for row in rows) == {"a": 11, "b": 10, "c": 10}
+    chances = {row["source"]: row["inclusion_probability"] for row in rows}
+    assert chances == {"a": 11 / 15, "b": 10 / 15, "c": 10 / 70}
+
+
+def test_a_text_that_stands_in_many_rows_is_shown_once_and_says_so(table):
+    rows = rows_for_labels(table, 100, "uniform", **OPTIONS)
+    assert len(rows) == 100
+    assert {row["completion"]: row["copies"] for row in rows}["text 7"] == 41
+    assert {row["inclusion_probability"] for row in rows} == {1.0}
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "uncertain", "stratified"])
+def test_the_same_seed_gives_the_same_rows_however_the_table_is_partitioned(table, strategy):
+    stratum = "source" if strategy == "stratified" else None
+    first = rows_for_labels(table.repartition(1), 20, strategy, stratum=stratum, **OPTIONS)
+    assert rows_for_labels(table.repartition(5), 20, strategy, stratum=stratum, **OPTIONS) == first
+    other = rows_for_labels(table, 20, strategy, stratum=stratum, seed=1, **OPTIONS)
+    assert {row["completion"] for row in other} != {row["completion"] for row in first}
+
+
+def test_more_than_there_is_gives_all_there_is(table):
+    for strategy in ("uniform", "uncertain", "stratified"):
+        rows = rows_for_labels(table, 500, strategy, stratum="source", **OPTIONS)
+        assert len({row["completion"] for row in rows}) == len(rows) == 100
+        assert {row["inclusion_probability"] for row in rows} == {1.0}
+
+
+def test_prompts_are_part_of_what_is_labelled(table):
+    rows = rows_for_labels(table, 100, "uniform", **OPTIONS | {"prompt_column": "prompt"})
+    assert Counter(row["prompt"] for row in rows) == {"why": 50, "": 50}
+
+
+def test_a_table_without_a_score_or_a_column_is_refused(table):
+    with pytest.raises(CorpusError, match="nothing to sample"):
+        rows_for_labels(table.where("quality_code != 'OK'"), 5, "uniform", **OPTIONS)
+    with pytest.raises(CorpusError, match="no column lang"):
+        rows_for_labels(table, 5, "stratified", stratum="lang", **OPTIONS)
+
+
+@given(st.dictionaries(st.one_of(st.none(), st.text(max_size=2)), st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 200))
+def test_shares_are_even_and_add_up(sizes, count):
+    given_to = shares(sizes, count)
+    assert sum(given_to.values()) == min(count, sum(sizes.values()))
+    assert all(0 <= given_to[name] <= sizes[name] for name in sizes)
+    unfilled = [given_to[name] for name in sizes if given_to[name] < sizes[name]]
+    assert not unfilled or max(given_to.values()) - min(unfilled) <= 1
