@@ -8,7 +8,7 @@ DEMO := demo-output
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: help demo test check bench clean install airflow wheel
+.PHONY: help install demo test check bench airflow wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> repor
 
 test: $(STAMP) ## all tests
 	$(PY) -m pytest
+
+bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop most people write; prints ratios
+	$(PY) benchmarks/score_speed.py
 
 check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff check .

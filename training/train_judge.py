@@ -72,9 +72,7 @@ def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, An
     value, best = metrics["test"][measured], best_baseline(metrics, measured)
     below = best is not None and value < best[1] - BASELINE_MARGIN
     if below:
-        tell(
-            f"{measured} {value:.3f} is below the baseline {best[0]} {best[1]:.3f}: use more or better labels"
-        )
+        tell(f"{measured} {value:.3f} is below the baseline {best[0]} {best[1]:.3f}: use more or better labels")
     return {
         "ok": allow or not below, "judge": judge.folder, "fingerprint": judge.fingerprint, "method": judge.spec.method,
         measured: value, f"{measured}_ci": metrics["test"][f"{measured}_ci"],

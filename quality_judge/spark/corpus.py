@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError
 from quality_judge.spark.fault import refused_read
+from quality_judge.spark.publish import located
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 FORMATS = ("parquet", "json", "csv", "text")
@@ -30,8 +31,22 @@ def read_corpus(spark: SparkSession, path: str, *, format: str = "parquet", text
         if format == "text":
             return spark.read.text(path).withColumnRenamed("value", text_column)
         if format == "parquet":
-            return spark.read.parquet(path, mergeSchema=True)
+            found = spark.read.parquet(path, mergeSchema=True)
+            refuse_empty_files(spark, path)
+            return found
     raise CorpusError(f"format {format!r} is not known; choose one of: {', '.join(FORMATS)}")
+
+
+def refuse_empty_files(spark: SparkSession, path: str) -> None:
+    """Raises CorpusError for a file of no bytes: Spark skips it without a word, and its rows with it."""
+    files, pattern = located(spark, path)
+    for status in files.globStatus(pattern) or []:
+        if status.isDirectory():
+            refuse_empty_files(spark, f"{status.getPath().toString()}/[!._]*")
+        elif status.getLen() == 0:
+            raise CorpusError(
+                f"{status.getPath().toString()} has no bytes, as an interrupted copy leaves it; replace or remove it"
+            )
 
 
 def _read_csv(spark: SparkSession, path: str) -> DataFrame:

@@ -45,7 +45,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
         return JudgeError(judge.group(1))
     if stopped:
         return CheckFailed(f"{stopped.group(1)}; nothing was published")
-    files = list(dict.fromkeys(FILE.findall(text)))
+    files = [found.rstrip(".") for found in FILE.findall(text)]
     condition = CONDITION.search(text)
     kind = condition.group(1) if condition else _kind(error)
     if any(sign in text for sign in WRITING):

@@ -124,7 +124,9 @@ def _by_threshold(df: DataFrame, policy: ResolvedPolicy) -> Column:
     *slices, (_, rest) = cases
     own = named(df, policy.slice_column or "").cast("string")
     return reduce(
-        lambda otherwise, case: F.when(own.eqNullSafe(F.lit(case[0])), case[1]).otherwise(otherwise), reversed(slices), rest
+        lambda otherwise, case: F.when(own.eqNullSafe(F.lit(case[0])), case[1]).otherwise(otherwise),
+        reversed(slices),
+        rest,
     )
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from quality_judge.errors import CheckFailed, CorpusError
@@ -29,7 +30,7 @@ class Staging:
     def __init__(self, spark: SparkSession, output: str) -> None:
         self.spark = spark
         self.output = output.rstrip("/") or "/"
-        self._files, self._final = _located(spark, self.output)
+        self._files, self._final = located(spark, self.output)
         self._parent, self._name = self._final.getParent(), self._final.getName()
         if self._parent is None:
             raise CorpusError(f"{output} cannot be an output; give a folder of its own")
@@ -63,11 +64,11 @@ class Staging:
     def publish(self) -> None:
         """Puts what was written in the output's place. The old output is gone only when the new one stands."""
         replaced = self._files.exists(self._final)
-        if replaced and not self._files.rename(self._final, self._old):
+        if replaced and not self._renamed(self._final, self._old):
             raise CheckFailed(f"{self.output} could not be moved aside; nothing was published, the old output stands")
-        if not self._files.rename(self._new, self._final):
+        if not self._renamed(self._new, self._final):
             if replaced:
-                self._files.rename(self._old, self._final)
+                self._renamed(self._old, self._final)
             raise CheckFailed(f"{self.path} could not be renamed to {self.output}; the old output stands")
         if replaced:
             self._files.delete(self._old, True)
@@ -75,6 +76,13 @@ class Staging:
     def discard(self) -> None:
         """Removes what was written."""
         self._files.delete(self._new, True)
+
+    def _renamed(self, here: Any, there: Any) -> bool:
+        """Whether it worked; some file systems say no by an exception."""
+        try:
+            return bool(self._files.rename(here, there))
+        except Py4JJavaError:
+            return False
 
     def _beside(self, name: str) -> Any:
         return _path(self.spark, self._parent, f".{self._name}.{name}")
@@ -128,9 +136,9 @@ def published(
 
 def refuse_overlap(spark: SparkSession, given: str, output: str) -> None:
     """Raises CorpusError when one of the two paths is, or lies within, the other. given: may be a pattern."""
-    files, pattern = _located(spark, given)
-    found = [str(status.getPath().toUri()) for status in files.globStatus(pattern) or []]
-    there = str(_located(spark, output)[1].toUri())
+    files, pattern = located(spark, given)
+    found = [status.getPath().toUri().getPath() for status in files.globStatus(pattern) or []]
+    there = located(spark, output)[1].toUri().getPath()
     for here in found:
         if here == there or here.startswith(f"{there}/") or there.startswith(f"{here}/"):
             raise CorpusError(
@@ -147,7 +155,7 @@ def refuse_loss(rows_in: int, rows_out: int) -> None:
 def read_json(spark: SparkSession, folder: str, name: str, *, keys: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON file that `write_json` wrote. Raises CorpusError when it is missing or damaged, or lacks one of `keys`."""
     with refused_read():
-        files, file = _located(spark, f"{folder.rstrip('/')}/{name}")
+        files, file = located(spark, f"{folder.rstrip('/')}/{name}")
         if not files.exists(file):
             raise CorpusError(f"{folder} holds no {name}; give a folder that score_corpus.py wrote")
         stream = files.open(file)
@@ -166,7 +174,7 @@ def read_json(spark: SparkSession, folder: str, name: str, *, keys: Sequence[str
     return found
 
 
-def _located(spark: SparkSession, path: str) -> tuple[Any, Any]:
+def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """The file system that `path` is on, and the full path."""
     given = _java(spark).org.apache.hadoop.fs.Path(path)
     files = given.getFileSystem(spark._jsc.hadoopConfiguration())

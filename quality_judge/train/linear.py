@@ -25,6 +25,8 @@ from quality_judge.train.examples import Examples
 COUNT_SCALES = (0.0, 0.3)
 SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.003, 0.03, 0.3)
+MAX_SPANNED_ROWS = 1500
+SPAN_TOLERANCE = 1e-10
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
@@ -59,15 +61,33 @@ def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, stren
         targets += [np.ones(len(pairs), bool), np.zeros(len(pairs), bool)]
         weights += [share, share]
     design = sparse.vstack(parts).tocsr() if sparse.issparse(features) else np.concatenate(parts)
-    # A feature that no row has keeps the weight 0; without these columns the same fit is several times faster.
-    used = np.unique(design.indices) if isinstance(design, sparse.csr_matrix) else np.arange(design.shape[1])
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300, fit_intercept=len(rows) > 0)
+    return _logistic(design, np.concatenate(targets), np.concatenate(weights), strength, intercept=len(rows) > 0)
+
+
+def _logistic(design: Matrix, target: np.ndarray, weight: np.ndarray, strength: float, *, intercept: bool) -> Linear:
+    """The class-balanced L2 logistic fit of (n, F) features.
+
+    With few rows the weights lie in the span of the rows, so the same optimum is found over n numbers instead of F.
+    """
+    few = design.shape[0] <= MAX_SPANNED_ROWS and design.shape[0] < design.shape[1]
+    seen, back = _spanned(design) if few else (design, None)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300, fit_intercept=intercept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(design[:, used], np.concatenate(targets), sample_weight=np.concatenate(weights))
-    weight = np.zeros(design.shape[1])
-    weight[used] = model.coef_[0]
-    return Linear(weight, float(np.ravel(model.intercept_)[0]) if len(rows) else 0.0)
+        model.fit(seen, target, sample_weight=weight)
+    found = model.coef_[0] if back is None else back @ model.coef_[0]
+    coefficients = found if back is None else np.asarray(design.T @ found).ravel()
+    return Linear(coefficients, float(np.ravel(model.intercept_)[0]) if intercept else 0.0)
+
+
+def _spanned(design: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in a basis of their own span, (n, k), and B, (n, k), such that weights = designᵀ B coefficients."""
+    product = design @ design.T
+    gram = product.toarray() if sparse.issparse(product) else np.asarray(product)
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    kept = values > values.max(initial=0.0) * SPAN_TOLERANCE
+    roots = np.sqrt(values[kept])
+    return vectors[:, kept] * roots, vectors[:, kept] / roots
 
 
 def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:

@@ -200,7 +200,7 @@ class ModelFitter:
         return sum(parameter.numel() for parameter in self.body.parameters())
 
     def _rate(self, method: Method) -> float:
-        return learning_rate(self.config, self.base.architecture, method, self.examples.n_units)
+        return learning_rate(self.config, self.base.architecture, method)
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:

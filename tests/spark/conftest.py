@@ -1,4 +1,4 @@
-"""A small real judge, trained once, the texts it scores, and the programmes of jobs/ run within the tests' own session."""
+"""A small real judge, trained once, the texts it scores, and the programmes of jobs/ run in the tests' own session."""
 
 import importlib.util
 import itertools
@@ -68,7 +68,16 @@ def scorer(judge):
 def texts():
     """500 texts of many lengths, among them some that cannot be scored."""
     found = [json.loads(line)["completion"] for language in ("en", "zh") for line in demo_lines(language)]
-    odd = [None, "", " \t\n", "\x00\x01\x02\x03", "a", "word " * 3000, b"caf\xe9 is not UTF-8, and a long enough text", "</s> [SEP]"]
+    odd = [
+        None,
+        "",
+        " \t\n",
+        "\x00\x01\x02\x03",
+        "a",
+        "word " * 3000,
+        b"caf\xe9 is not UTF-8, and a long enough text",
+        "</s> [SEP]",
+    ]
     return odd + found[: 500 - len(odd)]
 
 
@@ -107,7 +116,10 @@ def python_evaluations(spark):
         found = []
         executions = store.executionsList()
         for execution in [executions.apply(i) for i in range(before, executions.size())]:
-            nodes, values = store.planGraph(execution.executionId()).allNodes(), store.executionMetrics(execution.executionId())
+            nodes, values = (
+                store.planGraph(execution.executionId()).allNodes(),
+                store.executionMetrics(execution.executionId()),
+            )
             rows = [_rows_of(nodes.apply(i), values) for i in range(nodes.size()) if "Python" in nodes.apply(i).name()]
             found += [rows] if rows else []
         return found

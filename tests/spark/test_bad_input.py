@@ -12,6 +12,7 @@ from quality_judge.spark import read_corpus, score
 
 GOOD = "Water boils at a lower temperature on a mountain because the air presses less on its surface."
 TEN_MEGABYTES = 10_000_000
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00\x08\x06\x00\x00\x00"
 ROWS = {
     "null": (None, "NULL_TEXT", []),
     "empty": (b"", "EMPTY_TEXT", []),
@@ -22,7 +23,7 @@ ROWS = {
     "a lone surrogate": (b"half \xed\xa0\xbd an emoji in a text", "OK", ["INVALID_UTF8"]),
     "a NUL": (b"a text with one \x00 in it, and more words", "OK", []),
     "only NULs": (b"\x00" * 50, "BINARY_TEXT", []),
-    "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00\x08\x06\x00\x00\x00", "BINARY_TEXT", ...),
+    "a picture": (PNG, "BINARY_TEXT", ...),
     "a control token": (b"good text [SEP] [CLS] very good", "OK", ["CONTROL_TEXT"]),
     "right to left": ("abc \u202e fed".encode(), "OK", ["HIDDEN_CHARS"]),
 }  # fmt: skip
@@ -34,7 +35,10 @@ def test_each_bad_row_has_its_code_and_changes_no_other_row(spark, judge, scorer
     found = {row["name"]: row for row in df.transform(score(judge)).drop("text").collect()}
     assert len(found) == len(rows)
     near = {"NEAR_THRESHOLD"}
-    told = {name: (found[name][CODE_COLUMN], [flag for flag in found[name][FLAGS_COLUMN] if flag not in near]) for name in ROWS}
+    told = {
+        name: (found[name][CODE_COLUMN], [flag for flag in found[name][FLAGS_COLUMN] if flag not in near])
+        for name in ROWS
+    }
     expected = {name: (code, told[name][1] if flags is ... else flags) for name, (_, code, flags) in ROWS.items()}
     assert told == expected
     assert all((found[name][SCORE_COLUMN] is not None) == (code == "OK") for name, (_, code, _) in ROWS.items())
@@ -47,10 +51,21 @@ def test_invalid_bytes_in_a_string_column_neither_stop_the_job_nor_change(spark,
     df = read_corpus(spark, str(tmp_path / "rows.txt"), format="text", text_column="line")
     df.transform(score(judge, text_column="line")).write.parquet(str(tmp_path / "out"))
     back = spark.read.parquet(str(tmp_path / "out")).selectExpr("cast(line as binary) as line", FLAGS_COLUMN).collect()
-    assert {bytes(row["line"]): row[FLAGS_COLUMN][:1] for row in back}[b"caf\xe9 au lait is a drink"] == ["INVALID_UTF8"]
+    assert {bytes(row["line"]): row[FLAGS_COLUMN][:1] for row in back}[b"caf\xe9 au lait is a drink"] == [
+        "INVALID_UTF8"
+    ]
 
 
-MALFORMED = ['{"text": "cut off', "not json", '{"text": "one", "id": }', "12", '"a string"', "null", "]", '{"text" "x"}']
+MALFORMED = [
+    '{"text": "cut off',
+    "not json",
+    '{"text": "one", "id": }',
+    "12",
+    '"a string"',
+    "null",
+    "]",
+    '{"text" "x"}',
+]
 
 
 def test_malformed_json_lines_stay_as_bad_records_and_cost_no_other_line(spark, judge, scorer, tmp_path):
@@ -67,7 +82,9 @@ def test_malformed_json_lines_stay_as_bad_records_and_cost_no_other_line(spark, 
 
 
 def test_csv_keeps_line_breaks_quotes_and_short_or_long_records(spark, tmp_path):
-    (tmp_path / "rows.csv").write_text('id,text\n1,plain\n2,"two\nlines, ""quoted"""\n3\n4,four,too many\n', encoding="utf-8")
+    (tmp_path / "rows.csv").write_text(
+        'id,text\n1,plain\n2,"two\nlines, ""quoted"""\n3\n4,four,too many\n', encoding="utf-8"
+    )
     found = read_corpus(spark, str(tmp_path / "rows.csv"), format="csv").orderBy("id").collect()
     assert [row["text"] for row in found] == ["plain", 'two\nlines, "quoted"', None, "four"]
     assert [row["_corrupt_record"] for row in found] == [None, None, "3", "4,four,too many"]

@@ -13,7 +13,10 @@ from quality_judge.scores import CODES, DECISION_COLUMN, FLAGS, KEEP, REASON_COL
 from quality_judge.spark import apply_policy
 from quality_judge.spark.filter import RANK_BINS, find_rank_cut
 
-COLUMNS = "id int, quality_score double, quality_code string, quality_flags array<string>, lang string, text string, n_tokens int"
+COLUMNS = (
+    "id int, quality_score double, quality_code string, quality_flags array<string>, lang string, text string, "
+    "n_tokens int"
+)
 SLICES = {"column": "lang", "values": {"en": {"keep_at": 0.9, "drop_below": 0.2}, "zh": {"keep_at": 0.1}}}
 POLICIES = {
     "one threshold": {"keep_at": 0.5},
@@ -29,7 +32,8 @@ POLICIES = {
     "characters": {"keep_at": 0.2, "token_budget": {"tokens": 150, "characters_per_token": 3}, "beyond": "review"},
 }  # fmt: skip
 SCORES = st.one_of(
-    st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1 - 2**-20, None, math.nan, math.inf, -math.inf])
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1 - 2**-20, None, math.nan, math.inf, -math.inf]),
 )
 ROW = st.tuples(
     SCORES,
@@ -50,7 +54,9 @@ def test_every_policy_decides_each_row_as_its_reference_does(spark, made):
     for name, content in POLICIES.items():
         policy = Policy(name=name, **content).resolve(None)
         cut = find_rank_cut(df, policy) if policy.rank else None
-        expected = decide(policy, values, [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows], cut)
+        expected = decide(
+            policy, values, [row[2] for row in rows], [row[3] for row in rows], [row[4] for row in rows], cut
+        )
         found = apply_policy(df, policy).orderBy("id").select(DECISION_COLUMN, REASON_COLUMN).collect()
         assert [tuple(row) for row in found] == list(zip(*expected, strict=True)), name
         assert_within_budget(policy, rows, [row[0] for row in found])
@@ -79,7 +85,7 @@ def kept(df, content):
 
 def test_a_judge_that_is_sure_of_most_rows_still_keeps_the_share_that_was_asked_for(spark):
     sure = scores(spark, [1 - i * 1e-8 for i in range(200)])  # all of them in one bin of the histogram
-    assert 200 * 1e-8 < 1 / RANK_BINS
+    assert 1 / RANK_BINS > 200 * 1e-8
     best = kept(sure, {"keep_at": 0.0, "keep_best": {"fraction": 0.25}})
     assert sorted(row["id"] for row in best.collect()) == list(range(50))
 
@@ -95,9 +101,15 @@ def test_a_rank_rule_on_an_empty_table_keeps_nothing(spark):
 
 def test_a_count_that_is_no_number_goes_by_characters_and_none_is_below_zero(spark):
     rows = [(i, 0.9 - i / 100, "OK", [], tokens, "x" * 40) for i, tokens in enumerate(["-5", "many", None, "10"])]
-    columns = "id int, quality_score double, quality_code string, quality_flags array<string>, n_tokens string, text string"
+    columns = (
+        "id int, quality_score double, quality_code string, quality_flags array<string>, n_tokens string, text string"
+    )
     budget = {"keep_at": 0, "token_budget": {"tokens": 20, "column": "n_tokens"}}
-    assert [row["id"] for row in kept(spark.createDataFrame(rows, columns), budget).orderBy("id").collect()] == [0, 1, 2]
+    assert [row["id"] for row in kept(spark.createDataFrame(rows, columns), budget).orderBy("id").collect()] == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The programmes: exit codes, one JSON line, every input format, every row in exactly one place, no text on a screen."""
+"""The programmes: exit codes, one JSON line, every input format, each row in exactly one place, no text on a screen."""
 
 import importlib
 import json
@@ -52,9 +52,18 @@ def scored(tmp_path_factory, spark, judge, corpus):
 def submitted(name, *, spark_submit=False, **options):
     """(the finished process, its last line parsed) of a programme run as a user runs it."""
     scripts = Path(sys.executable).parent
-    first = [scripts / "spark-submit", "--master", "local[2,4]", "--conf", "spark.ui.enabled=false"] if spark_submit else [sys.executable]
+    first = (
+        [scripts / "spark-submit", "--master", "local[2,4]", "--conf", "spark.ui.enabled=false"]
+        if spark_submit
+        else [sys.executable]
+    )
     given = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
     done = subprocess.run(
         [str(word) for word in (*first, ROOT / "jobs" / f"{name}.py", *given)],
         capture_output=True, text=True, timeout=300, env=environment,
@@ -114,14 +123,16 @@ def test_the_profile_of_a_filtered_corpus_can_be_read_back_and_adds_up(scored, r
     profile = ScoreProfile.from_dict(json.loads(text))
     assert profile.rows_in == 60
     assert sum(map(sum, profile.histogram.values())) == 58
-    assert sum(row.n for row in profile.slices["source"]) == 60
+    assert sum(row.rows for row in profile.slices["source"]) == 60
     kept = rows_of(tmp_path / "out" / "kept")
     assert profile.characters_kept == sum(len(row["text"]) for row in kept)
     assert CANARY not in text
     assert json.loads((tmp_path / "out" / "_quality_manifest.json").read_text())["policy"]["name"] == said["policy"]
 
 
-def test_the_programmes_score_each_row_once_and_filter_without_scoring(scored, judge, corpus, run_job, tmp_path, python_evaluations):
+def test_the_programmes_score_each_row_once_and_filter_without_scoring(
+    scored, judge, corpus, run_job, tmp_path, python_evaluations
+):
     assert run_job("score_corpus", judge=judge.folder, input=corpus, output=tmp_path / "scored")[0] == 0
     assert python_evaluations() == [[60]]
     policy = conf_folder() / "policies" / "best_third.yaml"
@@ -170,7 +181,9 @@ def test_sampled_rows_are_a_label_file_that_lacks_only_its_labels(scored, run_jo
     assert CANARY not in shown
 
 
-def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(other_judge, corpus, run_job, tmp_path, monkeypatch):
+def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(
+    other_judge, corpus, run_job, tmp_path, monkeypatch
+):
     module = importlib.import_module("quality_judge.spark.score")
     count = module.rows_in
 
@@ -200,7 +213,9 @@ def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(o
         ("sample_for_labels", {"strategy": "stratified", "stratum": "lang"}, "CorpusError", "no column lang"),
     ],
 )
-def test_bad_options_exit_2_with_one_line_that_says_what_to_do(scored, corpus, judge, run_job, tmp_path, name, options, error, said):
+def test_bad_options_exit_2_with_one_line_that_says_what_to_do(
+    scored, corpus, judge, run_job, tmp_path, name, options, error, said
+):
     fine = {
         "score_corpus": {"judge": judge.folder, "input": corpus},
         "filter_corpus": {"scored": scored[0], "policy": conf_folder() / "policies" / "strict.yaml"},
@@ -219,7 +234,9 @@ def test_a_failing_run_shows_no_row_on_any_stream(judge, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a", "b"):
-        table = pa.table({"text": [f"{CANARY} {i} Water boils at a lower temperature on a mountain." for i in range(50)]})
+        table = pa.table(
+            {"text": [f"{CANARY} {i} Water boils at a lower temperature on a mountain." for i in range(50)]}
+        )
         pq.write_table(table, folder / f"{name}.parquet", compression="none", use_dictionary=False)
     content = bytearray((folder / "b.parquet").read_bytes())
     content[4:40] = bytes(36)
@@ -237,7 +254,9 @@ def test_spark_submit_gives_the_same_rows_on_the_master_it_was_given(scored, cor
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(said) == SCORED_KEYS
     key = "id"
-    assert sorted(rows_of(tmp_path / "out"), key=lambda row: row[key]) == sorted(rows_of(scored[0]), key=lambda row: row[key])
+    assert sorted(rows_of(tmp_path / "out"), key=lambda row: row[key]) == sorted(
+        rows_of(scored[0]), key=lambda row: row[key]
+    )
     assert CANARY not in done.stdout + done.stderr
 
 
@@ -249,7 +268,13 @@ def test_spark_submit_settings_are_never_overridden(tmp_path):
         "print(s.sparkContext.master, s.conf.get('spark.sql.session.timeZone'), s.conf.get('spark.speculation'))\n"
     )
     command = [Path(sys.executable).parent / "spark-submit", "--master", "local[1]"]
-    command += ["--conf", "spark.sql.session.timeZone=Asia/Shanghai", "--conf", "spark.ui.enabled=false", tmp_path / "show.py"]
+    command += [
+        "--conf",
+        "spark.sql.session.timeZone=Asia/Shanghai",
+        "--conf",
+        "spark.ui.enabled=false",
+        tmp_path / "show.py",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, env=environment)
     assert done.stdout.splitlines()[-1] == "local[1] Asia/Shanghai false", done.stderr[-2000:]

@@ -117,7 +117,9 @@ def test_an_empty_folder_and_a_new_parent_are_fine_outputs(spark, tmp_path):
     assert spark.read.parquet(f"{tmp_path}/new/deep/out").count() == 2
 
 
-@pytest.mark.parametrize(("given", "to"), [("corpus", "corpus"), ("corpus", "corpus/out"), ("corpus/in", "corpus"), ("cor*", "corpus/x")])
+@pytest.mark.parametrize(
+    ("given", "to"), [("corpus", "corpus"), ("corpus", "corpus/out"), ("corpus/in", "corpus"), ("cor*", "corpus/x")]
+)
 def test_an_output_within_its_own_input_is_refused(spark, tmp_path, given, to):
     (tmp_path / "corpus" / "in").mkdir(parents=True)
     with pytest.raises(CorpusError, match="lie within one another"):

@@ -31,7 +31,9 @@ def inline(scorer, texts):
 
 def told(scores):
     """Plain values, None where there is no number."""
-    numbers = [[None if np.isnan(value) else float(value) for value in column] for column in (scores.probability, scores.raw)]
+    numbers = [
+        [None if np.isnan(value) else float(value) for value in column] for column in (scores.probability, scores.raw)
+    ]
     return list(zip(*numbers, scores.codes(), scores.flag_lists(), strict=True))
 
 
@@ -50,7 +52,9 @@ def test_spark_gives_the_bits_of_the_inline_scorer(spark, judge, texts, inline, 
     random.Random(partitions).shuffle(rows)
     df = spark.createDataFrame(rows, "id int, text binary").repartition(partitions)
     scored = df.transform(score(judge)).orderBy("id").collect()
-    assert [tuple(row[name] for name in (SCORE_COLUMN, RAW_COLUMN, CODE_COLUMN, FLAGS_COLUMN)) for row in scored] == inline
+    assert [
+        tuple(row[name] for name in (SCORE_COLUMN, RAW_COLUMN, CODE_COLUMN, FLAGS_COLUMN)) for row in scored
+    ] == inline
 
 
 def test_two_threads_a_shuffled_order_and_a_row_alone_change_no_bit(judge, scorer, texts, inline):
@@ -79,16 +83,28 @@ def test_scoring_a_file_in_the_shell_gives_the_same_bits(judge, texts, inline, t
 
     write_table(__import__("pyarrow").table({"text": as_bytes(texts)}), tmp_path / "rows.parquet")
     code = "from quality_judge.cli import main; main()"
-    command = ["score", "--judge", judge.folder, "--input", tmp_path / "rows.parquet", "--output", tmp_path / "out.parquet"]
+    command = [
+        "score",
+        "--judge",
+        judge.folder,
+        "--input",
+        tmp_path / "rows.parquet",
+        "--output",
+        tmp_path / "out.parquet",
+    ]
     command = [sys.executable, "-c", code, *map(str, command)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [tuple(row[name] for name in (SCORE_COLUMN, RAW_COLUMN, CODE_COLUMN, FLAGS_COLUMN)) for row in found] == inline
+    assert [
+        tuple(row[name] for name in (SCORE_COLUMN, RAW_COLUMN, CODE_COLUMN, FLAGS_COLUMN)) for row in found
+    ] == inline
 
 
 def test_a_prompt_column_is_used_and_gives_the_bits_of_the_inline_scorer(spark, judge, scorer, texts):
-    rows = [(i, prompt, text) for i, (prompt, text) in enumerate(zip(["Why?", None, ""] * 10, texts[8:38], strict=True))]
+    rows = [
+        (i, prompt, text) for i, (prompt, text) in enumerate(zip(["Why?", None, ""] * 10, texts[8:38], strict=True))
+    ]
     df = spark.createDataFrame(rows, "id int, prompt string, completion string")
     scored = df.transform(score(judge, text_column="completion", prompt_column="prompt")).orderBy("id").collect()
     expected = told(scorer.score([row[2] for row in rows], [row[1] for row in rows]))
@@ -99,7 +115,9 @@ def test_a_prompt_column_is_used_and_gives_the_bits_of_the_inline_scorer(spark, 
 
 
 def test_a_text_within_a_struct_and_odd_column_names_are_scored_and_every_column_stays(spark, judge, scorer):
-    df = spark.createDataFrame([(1, ("deep text",), "x", 2.5)], "id int, doc struct<text string>, `a.b` string, `c ``d` double")
+    df = spark.createDataFrame(
+        [(1, ("deep text",), "x", 2.5)], "id int, doc struct<text string>, `a.b` string, `c ``d` double"
+    )
     row = df.transform(score(judge, text_column="doc.text")).first()
     assert row.asDict() | dict.fromkeys(SCORED_COLUMNS) == df.first().asDict() | dict.fromkeys(SCORED_COLUMNS)
     assert row[SCORE_COLUMN] == scorer.score(["deep text"]).probability[0]

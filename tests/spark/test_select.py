@@ -81,7 +81,10 @@ def test_a_table_without_a_score_or_a_column_is_refused(table):
         rows_for_labels(table, 5, "stratified", stratum="lang", **OPTIONS)
 
 
-@given(st.dictionaries(st.one_of(st.none(), st.text(max_size=2)), st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 200))
+@given(
+    st.dictionaries(st.one_of(st.none(), st.text(max_size=2)), st.integers(1, 50), min_size=1, max_size=8),
+    st.integers(1, 200),
+)
 def test_shares_are_even_and_add_up(sizes, count):
     given_to = shares(sizes, count)
     assert sum(given_to.values()) == min(count, sum(sizes.values()))

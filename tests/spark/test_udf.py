@@ -98,7 +98,7 @@ def test_a_scorer_that_fails_on_everything_fails_the_task_instead_of_flagging_th
         def score(self, completions, prompts=None):
             raise RuntimeError("CUDA error: device-side assert, at 'the secret text'")
 
-    with pytest.raises(CheckFailed, match="stopped working.*RuntimeError") as refused:
+    with pytest.raises(CheckFailed, match=r"stopped working.*RuntimeError") as refused:
         scored_by(Dead(), monkeypatch, [b"a", b"b"])
     assert "secret" not in str(refused.value)
 

@@ -18,7 +18,7 @@ from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 from quality_judge.train import adapters, losses
 from quality_judge.train.examples import Examples, build_examples
 from quality_judge.train.fit import choose_folds, fit_judge
-from quality_judge.train.loop import Objective, batches, padded_ids, refuse_collapse, train_model
+from quality_judge.train.loop import KTO_ANCHOR, Objective, batches, padded_ids, refuse_collapse, train_model
 from quality_judge.train.model_fit import ModelFitter
 
 
@@ -109,11 +109,18 @@ def test_a_ranking_counts_as_one_unit_the_mean_of_its_pairs(build):
     assert loss_of(examples, np.array(scores)[:, None]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_after_the_warm_up_a_little_logistic_loss_stays_beside_kto(build):
+    rows, score = [Sample("", "one", True), Sample("", "two", False)], np.array([[0.4], [-1.0]])
+    found, kto, bce = (
+        loss_of(build(rows), score, warm=False, loss=loss, beta=1.0) for loss in ("warm_kto", "kto", "bce")
+    )
+    assert found == pytest.approx(kto + KTO_ANCHOR * bce, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("loss", "warm", "expected"),
     [
         ("warm_kto", True, losses.bce),
-        ("warm_kto", False, losses.kto),
         ("kto", True, losses.kto),
         ("bce", False, losses.bce),
         ("gce", False, losses.gce),
