@@ -85,9 +85,10 @@ def _spanned(design: Matrix) -> tuple[np.ndarray, np.ndarray]:
     product = design @ design.T
     gram = product.toarray() if sparse.issparse(product) else np.asarray(product)
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    kept = values > values.max(initial=0.0) * SPAN_TOLERANCE
-    roots = np.sqrt(values[kept])
-    return vectors[:, kept] * roots, vectors[:, kept] / roots
+    kept = values > max(values[-1] * SPAN_TOLERANCE, np.finfo(float).tiny)
+    kept[-1] = True
+    roots = np.sqrt(np.maximum(values[kept], 0.0))
+    return vectors[:, kept] * roots, vectors[:, kept] / np.maximum(roots, np.finfo(float).tiny)
 
 
 def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:
