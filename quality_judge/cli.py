@@ -65,7 +65,8 @@ def report(
     language: Annotated[str, typer.Option(help="en or zh")] = "en",
 ) -> None:
     """Writes a page on a filtered corpus.  Example: quality-judge report --filtered F --output r.html"""
-    from quality_judge.report import ReportData, ScoreProfile, write_report
+    from quality_judge.profile import ScoreProfile
+    from quality_judge.report import ReportData, write_report
 
     manifest, counts = _read(filtered, "_quality_manifest.json"), _read(filtered, "_quality_profile.json")
     said, metrics = _judge_says(judge, manifest) if judge else (None, None)

@@ -10,16 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality_judge.card import (
-    METRICS,
-    best_baseline,
-    contenders,
-    metric_names,
     promise_in_words,
     render_card,
     write_card,
     write_metrics,
 )
 from quality_judge.errors import InputError
+from quality_judge.metrics_file import METRICS, best_baseline, contenders, metric_names
 
 HOSTILE = "<script>alert(1)</script> | `x` \n# heading"
 JUDGE = {

@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality_judge.errors import InputError
+from quality_judge.profile import BINS, ScoreProfile, SliceRow
 from quality_judge.report import (
-    BINS,
     LANGUAGES,
     ReportData,
-    ScoreProfile,
-    SliceRow,
     brief,
     page_words,
     render_report,

@@ -14,12 +14,12 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from quality_judge.card import best_baseline
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.evaluation import ScoredLabels, certificate, curves, measure, save_certified, score_labels, shortcuts
 from quality_judge.judge import refuse_existing
 from quality_judge.labels import clean_labels, load_labels, split_labels
+from quality_judge.metrics_file import best_baseline
 from quality_judge.programme import parser, progress_bars, run, tell
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from quality_judge.labels.load import LabelSet, completions_of, label_of
+from quality_judge.labels.label_set import LabelSet, completions_of, label_of
 from quality_judge.samples import CategoryRow, Preference, Ranking
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from quality_judge.errors import InputError, LabelError
-from quality_judge.labels.load import LabelSet, Row, label_of
+from quality_judge.labels.label_set import LabelSet, Row, label_of
 from quality_judge.labels.validate import judged_texts
 
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from quality_judge.errors import LabelError
-from quality_judge.labels.load import LabelSet, Row, completions_of, label_of
+from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 Verdict = TypeVar("Verdict", bound=Hashable)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from quality_judge.report import BINS, ScoreProfile, SliceRow
+from quality_judge.profile import BINS, ScoreProfile, SliceRow
 from quality_judge.scores import (
     CODE_COLUMN,
     DECISION_COLUMN,

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from quality_judge.config import conf_folder
-from quality_judge.report import ScoreProfile
+from quality_judge.profile import ScoreProfile
 from quality_judge.scores import DECISION_FOLDERS, SCORED_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,101 @@
+"""A `LabelSet`: labels of the four kinds with where each came from, its counts and its hash.
+
+It does not know how labels are read (`load`), whether they agree with one another (`validate`) nor what they are for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from quality_judge.errors import InputError
+from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
+
+Row = Sample | Preference | Ranking | CategoryRow
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels of the four kinds, and parallel to each its origins: `file name:line`.
+
+    In Parquet files and JSON lists the number is that of the row, from 1.
+    """
+
+    samples: tuple[Sample, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
+    categories: tuple[CategoryRow, ...] = ()
+    sample_origins: tuple[str, ...] = ()
+    preference_origins: tuple[str, ...] = ()
+    ranking_origins: tuple[str, ...] = ()
+    category_origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.rows()) != len(self.origins()):
+            raise InputError(f"a LabelSet needs one origin a row; got {len(self.origins())} for {len(self.rows())}")
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], origins: Sequence[str]) -> LabelSet:
+        """The set of `rows`, of any kinds in any order, with the origin of each."""
+        pairs = list(zip(rows, origins, strict=True))
+        return cls(
+            samples=tuple(row for row in rows if isinstance(row, Sample)),
+            preferences=tuple(row for row in rows if isinstance(row, Preference)),
+            rankings=tuple(row for row in rows if isinstance(row, Ranking)),
+            categories=tuple(row for row in rows if isinstance(row, CategoryRow)),
+            sample_origins=tuple(origin for row, origin in pairs if isinstance(row, Sample)),
+            preference_origins=tuple(origin for row, origin in pairs if isinstance(row, Preference)),
+            ranking_origins=tuple(origin for row, origin in pairs if isinstance(row, Ranking)),
+            category_origins=tuple(origin for row, origin in pairs if isinstance(row, CategoryRow)),
+        )
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows: samples, preferences, rankings, category rows."""
+        return (*self.samples, *self.preferences, *self.rankings, *self.categories)
+
+    def origins(self) -> tuple[str, ...]:
+        """The origin of each of `rows()`."""
+        return (*self.sample_origins, *self.preference_origins, *self.ranking_origins, *self.category_origins)
+
+    def __len__(self) -> int:
+        return len(self.samples) + len(self.preferences) + len(self.rankings) + len(self.categories)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all rows, hexadecimal; the same for any file names, file formats and row order."""
+        return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        """How many rows of each kind, and how many samples and category rows are desirable or not."""
+        labels = [label_of(row) for row in self.rows()]
+        return {
+            "rows": len(self),
+            "samples": len(self.samples),
+            "preferences": len(self.preferences),
+            "rankings": len(self.rankings),
+            "categories": len(self.categories),
+            "desirable": labels.count(True),
+            "undesirable": labels.count(False),
+        }
+
+
+def label_of(row: Row) -> bool | None:
+    """Whether the row is desirable; None for pairs, rankings, and category rows that nobody judged."""
+    return row.label if isinstance(row, Sample | CategoryRow) else None
+
+
+def completions_of(row: Row) -> tuple[str, ...]:
+    """Every judged text of the row: one of a sample or category row, two of a preference, all of a ranking."""
+    if isinstance(row, Preference):
+        return row.chosen, row.rejected
+    return row.completions if isinstance(row, Ranking) else (row.completion,)
+
+
+def _digest(row: Row) -> bytes:
+    said = {name: getattr(row, name) for name in row.__slots__}
+    if isinstance(row, CategoryRow):  # Parquet fills in every category of the file, so null is the same as absent
+        said["categories"] = {name: value for name, value in row.categories.items() if value is not None}
+    return hashlib.sha256(json.dumps([type(row).__name__, said], sort_keys=True).encode()).digest()
