@@ -275,7 +275,9 @@ def test_a_certificate_of_recall_promises_that_good_rows_are_kept():
 
 def test_a_promise_is_not_stretched_to_rows_below_its_threshold():
     judge = {"name": "j", "thresholds": {"keep": 0.6}}
-    assert "does not cover them all" in text_of(render_report(sample_report(judge=judge)))
+    page = text_of(render_report(sample_report(judge=judge)))
+    assert "does not cover them all" in page
+    assert "of the kept rows are good" not in page
     assert "does not cover them all" not in text_of(render_report(sample_report()))
 
 
