@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -191,7 +192,10 @@ def _quiet(spark_frame: Any) -> Iterator[None]:
     Both libraries log exceptions, which quote values. Under ANSI rules Spark raises one for text in a number's
     place, and tasks log it where no logger here can reach; without those rules it is a null, which fails as well.
     """
-    loggers = [logging.getLogger(name) for name in ("great_expectations", "DataFrameQueryContextLogger")]
+    loggers = [logging.getLogger("great_expectations")]
+    if spark_frame is not None:
+        # Only pyspark may create this one: a plain logger of that name breaks every error pyspark reports afterwards.
+        loggers.append(sys.modules["pyspark.logger"].PySparkLogger.getLogger("DataFrameQueryContextLogger"))
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

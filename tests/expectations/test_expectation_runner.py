@@ -19,6 +19,7 @@ from planted_tables import (
     scored_rows,
     spark_frame,
 )
+from pyspark.errors import AnalysisException
 
 from quality_judge.config import conf_folder
 from quality_judge.errors import CorpusError
@@ -184,3 +185,17 @@ def test_something_else_than_a_frame_is_refused():
 def test_importing_the_package_does_not_import_great_expectations():
     code = "import sys, quality_judge.expectations; assert not {'great_expectations', 'pyspark'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.spark
+def test_pyspark_can_still_report_its_own_errors_after_a_validation(spark, tmp_path):
+    frame = spark.createDataFrame([(0.5,)], "quality_score double")
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "name: one\nexpectations:\n- {type: expect_column_mean_score_to_be_between, "
+        "kwargs: {column: quality_score, min_value: 0.0, max_value: 1.0}}\n",
+        encoding="utf-8",
+    )
+    assert validate(frame, load_suite(path)).success
+    with pytest.raises(AnalysisException, match="UNRESOLVED_COLUMN"):
+        frame.select("nothing").collect()
