@@ -36,7 +36,7 @@ test: $(STAMP) ## all tests
 	$(PY) -m pytest
 
 bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop most people write; prints ratios
-	$(PY) benchmarks/score_speed.py
+	$(PY) benchmarks/score_speed.py --rows 400
 
 check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff check .
