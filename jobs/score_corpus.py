@@ -13,9 +13,9 @@ import time
 from argparse import Namespace
 from typing import Any
 
-from quality_judge.judge import load_judge
 from quality_judge.programme import parser, run
 from quality_judge.scores import CODE_COLUMN, OK
+from quality_judge.signing import load_signed_judge
 from quality_judge.spark import read_corpus, score, spark_session
 from quality_judge.spark.corpus import FORMATS
 from quality_judge.spark.profile import counted, flags_counted
@@ -25,7 +25,7 @@ from quality_judge.spark.score import balanced, rows_in
 
 def main(options: Namespace) -> dict[str, Any]:
     """Plans, scores, counts what was written, publishes; returns the summary."""
-    judge = load_judge(options.judge)
+    judge = load_signed_judge(options.judge, options.require_signature)
     spark = spark_session("score_corpus")
     corpus = read_corpus(spark, options.input, format=options.format, text_column=options.text_column)
     scored = score(judge, text_column=options.text_column, prompt_column=options.prompt_column)(balanced(corpus))
@@ -59,5 +59,6 @@ if __name__ == "__main__":
     arguments.add_argument("--format", choices=FORMATS, default="parquet", help="format of the input")
     arguments.add_argument("--text-column", default="text", help="column with the text, as in text or doc.text")
     arguments.add_argument("--prompt-column", help="column with the prompt, for judges of prompt and completion")
+    arguments.add_argument("--require-signature", metavar="PUBKEY", help="PEM key that must have signed the judge")
     options = arguments.parse_args()
     run(lambda: main(options))

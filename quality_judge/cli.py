@@ -32,14 +32,15 @@ def score(
     output: Annotated[Path, typer.Option(help="Parquet file to write")],
     text_column: Annotated[str, typer.Option(help="column with the text")] = "text",
     prompt_column: Annotated[str | None, typer.Option(help="column with the prompt")] = None,
+    require_signature: Annotated[Path | None, typer.Option(help="PEM public key that must have signed")] = None,
 ) -> None:
     """Scores one file without Spark.  Example: quality-judge score --judge J --input a.jsonl --output b.parquet"""
     from quality_judge.engine.scorer import load_scorer
+    from quality_judge.signing import load_signed_judge
     from quality_judge.tables import read_table, score_table, write_table
 
-    scored = score_table(
-        load_scorer(load_judge(judge)), read_table(input), text_column=text_column, prompt_column=prompt_column
-    )
+    trusted = load_signed_judge(judge, require_signature)
+    scored = score_table(load_scorer(trusted), read_table(input), text_column=text_column, prompt_column=prompt_column)
     write_table(scored, output)
     codes = scored.column("quality_code").value_counts().to_pylist()
     typer.echo(
@@ -76,6 +77,17 @@ def report(
     write_report(data, output)
     _print_decisions(counts)
     typer.echo(f"report: {output}")
+
+
+@app.command()
+def sign(
+    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
+    key: Annotated[Path, typer.Option(help="Ed25519 private key, PEM")],
+) -> None:
+    """Signs a judge, so that others can require it.  Example: quality-judge sign J --key key.pem"""
+    from quality_judge.signing import sign_judge
+
+    typer.echo(json.dumps({"judge": str(judge), "public_key": sign_judge(judge, key)}))
 
 
 @app.command("demo-corpus")

@@ -1,9 +1,10 @@
 """A judge: one folder that says everything about itself in `judge.json`, verified before anything uses it.
 
 The folder (format 1): judge.json, head.safetensors, adapter.safetensors when the base was changed, tokenizer.json,
-golden.json, card.md, metrics.json. `judge.json` lists the sha256 of every other file; an extra, missing or changed
-file, a symlink or a sub-folder is refused. Saved beside, then renamed. `Judge` is small, frozen and picklable:
-it travels to executors, the weights do not. It knows neither torch nor what the numbers mean.
+golden.json, card.md, metrics.json, and signature.json when somebody signed it. `judge.json` lists the sha256 of every
+other file and the name and shape of every tensor; an extra, missing or changed file, tensor or byte, a symlink or a
+sub-folder is refused. Saved beside, then renamed. `Judge` is small, frozen and picklable: it travels to executors,
+the weights do not. It knows neither torch nor what the numbers mean.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from quality_judge.config import MAX_DEPTH, Strict, depth, parse
-from quality_judge.errors import ConfigError, InputError, JudgeError, unknown
+from quality_judge.config import Strict, parse
+from quality_judge.errors import InputError, JudgeError, unknown
 from quality_judge.rubric import Rubric
+from quality_judge.untrusted import bounded_json, bounded_text, json_object, plain_files, tensor_shapes
 
 FORMAT_VERSION: Final = 1
 JUDGE_FILE = "judge.json"
@@ -33,11 +35,17 @@ TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.json"
 CARD_FILE = "card.md"
 METRICS_FILE = "metrics.json"
+SIGNATURE_FILE = "signature.json"
 REQUIRED_FILES = (HEAD_FILE, TOKENIZER_FILE, GOLDEN_FILE, CARD_FILE, METRICS_FILE)
 ALLOWED_FILES = (*REQUIRED_FILES, ADAPTER_FILE)
-MAX_JUDGE_JSON_BYTES = 16_000_000
-MAX_FILE_BYTES = 64 << 30
+TENSOR_FILES = (ADAPTER_FILE, HEAD_FILE)
+MAX_JSON_BYTES = 16_000_000
+MAX_TOKENIZER_BYTES = 256_000_000
+MAX_TENSOR_BYTES = 64 << 30
+MAX_BYTES = {TOKENIZER_FILE: MAX_TOKENIZER_BYTES, ADAPTER_FILE: MAX_TENSOR_BYTES, HEAD_FILE: 1 << 30}
 MAX_VOCABULARY = 1 << 24
+MAX_TOKENS = 131_072
+MAX_BATCH_TOKENS = 1 << 22
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -45,10 +53,16 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 class BaseReference(Strict):
     """Which pretrained model stands under the judge, and the hash its files must have."""
 
-    id: str = Field(min_length=1)
-    revision: str | None
+    id: str = Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]+$")
+    revision: str | None = Field(max_length=200)
     architecture: Literal["encoder", "decoder"]
     sha256: str = Sha256
+
+    @model_validator(mode="after")
+    def _leads_nowhere_else(self) -> BaseReference:
+        if ".." in self.id.split("/"):
+            raise ValueError("id climbs out of a folder; name a hub id or a full path")
+        return self
 
 
 class Encoding(Strict):
@@ -65,11 +79,11 @@ class Encoding(Strict):
     pad: int = Field(ge=0)
     control_ids: tuple[int, ...]
     control_tokens: tuple[str, ...]
-    max_tokens: int = Field(ge=8)
+    max_tokens: int = Field(ge=8, le=MAX_TOKENS)
     cut: Literal["head", "head_tail"]
-    head_bytes: int = Field(ge=16)
-    tail_bytes: int = Field(ge=0)
-    buckets: tuple[tuple[int, int], ...] = Field(min_length=1)
+    head_bytes: int = Field(ge=16, le=1 << 28)
+    tail_bytes: int = Field(ge=0, le=1 << 28)
+    buckets: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")
     def _every_row_has_a_place(self) -> Encoding:
@@ -80,6 +94,8 @@ class Encoding(Strict):
             or min(min(pair) for pair in self.buckets) < 1
         ):
             raise ValueError("buckets must rise, hold at least one row each, and reach max_tokens")
+        if max(length * rows for length, rows in self.buckets) > MAX_BATCH_TOKENS:
+            raise ValueError(f"a bucket holds more than {MAX_BATCH_TOKENS} tokens; no device computes that at once")
         if len(self.prefix) + len(self.between) + len(self.suffix) >= self.max_tokens:
             raise ValueError("the special tokens leave no room for content within max_tokens")
         if not all(
@@ -92,8 +108,8 @@ class Encoding(Strict):
 class Lora(Strict):
     """The shape of the adapter; the effective weight is W + (alpha / rank) · B A."""
 
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
+    rank: int = Field(ge=1, le=1 << 16)
+    alpha: int = Field(ge=1, le=1 << 24)
 
 
 class Stack(Strict):
@@ -107,7 +123,8 @@ class Stack(Strict):
 class JudgeSpec(Strict):
     """Everything in judge.json.
 
-    files: the sha256 of every other file. checksum: of all the rest of judge.json. precision_band: how far apart
+    files: the sha256 of every other file. tensors: the shape of every tensor of its tensor files, by file and name.
+    checksum: of all the rest of judge.json. precision_band: how far apart
     probabilities lie in float32 and in the device's own precision.
     """
 
@@ -131,6 +148,7 @@ class JudgeSpec(Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     created_with: dict[str, str]
     files: dict[str, str]
+    tensors: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
     checksum: str = ""
 
     @property
@@ -199,12 +217,10 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
                 shutil.copyfile(content, scratch / name)
             else:
                 (scratch / name).write_bytes(content)
-        spec = spec.model_copy(update={"files": {name: sha256_of(scratch / name) for name in sorted(files)}})
-        described = spec.model_dump(mode="json")
-        text = json.dumps(
-            described | {"checksum": checksum_of(described)}, indent=1, ensure_ascii=False, allow_nan=False
+        described = described_by_files(spec, scratch, sorted(files)).model_dump(mode="json")
+        (scratch / JUDGE_FILE).write_text(
+            spelled(described | {"checksum": checksum_of(described)}), encoding="utf-8", newline="\n"
         )
-        (scratch / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")
         for path in scratch.iterdir():
             path.chmod(0o644)
         scratch.chmod(0o755)
@@ -214,6 +230,15 @@ def save_judge(folder: str | Path, spec: JudgeSpec, files: Mapping[str, bytes | 
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return load_judge(folder)
+
+
+def described_by_files(spec: JudgeSpec, folder: Path, names: Sequence[str]) -> JudgeSpec:
+    """`spec` with the sha256 of each of the files `names` in `folder` and the shape of every tensor in them."""
+    try:
+        tensors = {name: tensor_shapes(folder / name) for name in TENSOR_FILES if name in names}
+    except InputError as error:
+        raise JudgeError(f"{error}; the judge was not saved") from error
+    return spec.model_copy(update={"files": {name: sha256_of(folder / name) for name in names}, "tensors": tensors})
 
 
 def refuse_existing(folder: str | Path) -> None:
@@ -229,24 +254,83 @@ def load_judge(folder: str | Path) -> Judge:
     folder = Path(folder)
     if not folder.is_dir():
         raise JudgeError(f"{folder} is not a folder; give the folder that holds {JUDGE_FILE}")
-    spec = _read_spec(folder)
-    found = _regular_files(folder) - {JUDGE_FILE}
-    declared = set(spec.files)
-    faults = [
-        *(f"{name} is missing" for name in sorted(declared - found)),
-        *(f"{name} is not listed in {JUDGE_FILE}" for name in sorted(found - declared)),
-        *(f"{name} has no place in a judge" for name in sorted(declared - set(ALLOWED_FILES))),
-        *(f"{JUDGE_FILE} does not list {name}" for name in sorted(set(REQUIRED_FILES) - declared)),
-    ]
-    if not faults:
-        faults = [
-            f"{name} does not match its sha256 in {JUDGE_FILE}; the copy is damaged or was edited"
-            for name, expected in sorted(spec.files.items())
-            if sha256_of(folder / name) != expected
-        ]
+    try:
+        spec = _read_spec(folder)
+        found = plain_files(folder, most_bytes=MAX_BYTES, otherwise=MAX_JSON_BYTES)
+        faults = _wrong_names(spec, found) or _wrong_content(spec, folder)
+        if SIGNATURE_FILE in found:
+            read_signature(folder)
+    except (InputError, OSError) as error:
+        raise JudgeError(f"judge folder {folder} is refused: {error}") from error
     if faults:
         raise JudgeError(f"judge folder {folder} is refused: " + "; ".join(faults))
     return Judge(str(folder.resolve()), spec)
+
+
+def _wrong_names(spec: JudgeSpec, found: set[str]) -> list[str]:
+    """What is wrong with the names of the files that are there."""
+    declared, found = set(spec.files), found - {JUDGE_FILE, SIGNATURE_FILE}
+    adapted = spec.method != "frozen"
+    return [
+        *(f"{name} is missing" for name in sorted(declared - found)),
+        *(f"{name!r} is not listed in {JUDGE_FILE}" for name in sorted(found - declared)),
+        *(f"{name!r} has no place in a judge" for name in sorted(declared - set(ALLOWED_FILES))),
+        *(f"{JUDGE_FILE} does not list {name}" for name in sorted(set(REQUIRED_FILES) - declared)),
+        *([f"method {spec.method} and the presence of {ADAPTER_FILE} contradict one another"]
+          if adapted != (ADAPTER_FILE in declared) else []),
+    ]  # fmt: skip
+
+
+def _wrong_content(spec: JudgeSpec, folder: Path) -> list[str]:
+    """What is wrong with the files themselves: their bytes first, then what they hold."""
+    damaged = [
+        f"{name} does not match its sha256 in {JUDGE_FILE}; the copy is damaged or was edited"
+        for name, expected in sorted(spec.files.items())
+        if sha256_of(folder / name) != expected
+    ]
+    if damaged:
+        return damaged
+    for name in (GOLDEN_FILE, METRICS_FILE):
+        bounded_json(folder / name, most_bytes=MAX_JSON_BYTES)
+    held = {name: tensor_shapes(folder / name) for name in TENSOR_FILES if name in spec.files}
+    return [
+        f"{name} does not hold the tensors that {JUDGE_FILE} names; it misses, adds or reshapes {_first(differing)}"
+        for name in sorted(held.keys() | spec.tensors.keys())
+        if (differing := held.get(name, {}).items() ^ spec.tensors.get(name, {}).items())
+    ]
+
+
+def _first(differing: set[tuple[str, tuple[int, ...]]]) -> str:
+    return repr(min(differing)[0][:100])
+
+
+class Signature(Strict):
+    """signature.json: who vouches for a judge.json. All hexadecimal; `checksum` is over the rest."""
+
+    judge_sha256: str = Sha256
+    public_key: str = Sha256
+    signature: str = Field(pattern=r"^[0-9a-f]{128}$")
+    checksum: str = Sha256
+
+
+def read_signature(folder: Path) -> Signature:
+    """The signature in `folder`, whole and of this judge.json; whether it is genuine, `signing` says.
+
+    Raises InputError.
+    """
+    text = bounded_text(folder / SIGNATURE_FILE, most_bytes=MAX_JSON_BYTES)
+    data = json_object(text, what=SIGNATURE_FILE)
+    found = parse(Signature, data, where=SIGNATURE_FILE)
+    if spelled(data) != text or found.checksum != checksum_of(data):
+        raise InputError(f"{SIGNATURE_FILE} is damaged; sign the judge again")
+    if found.judge_sha256 != sha256_of(folder / JUDGE_FILE):
+        raise InputError(f"{SIGNATURE_FILE} was made for another {JUDGE_FILE}; sign the judge again")
+    return found
+
+
+def spelled(content: Mapping[str, Any]) -> str:
+    """The one spelling of a JSON file of a judge, so that no byte of it can change unseen."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256_of(path: str | Path) -> str:
@@ -263,36 +347,12 @@ def _digest(file: Any) -> str:
 
 
 def _read_spec(folder: Path) -> JudgeSpec:
-    path = folder / JUDGE_FILE
+    text = bounded_text(folder / JUDGE_FILE, most_bytes=MAX_JSON_BYTES)
+    data = json_object(text, what=JUDGE_FILE)
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_JUDGE_JSON_BYTES:
-            raise JudgeError(f"{path} is a link or larger than {MAX_JUDGE_JSON_BYTES} bytes; it is refused")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-        if not isinstance(data, dict):
-            raise JudgeError(f"{path} does not hold a JSON object")
-        if depth(data) > MAX_DEPTH:
-            raise JudgeError(f"{path} is nested deeper than {MAX_DEPTH} levels; it is refused")
-        if data.get("checksum") != checksum_of(data):
-            raise JudgeError(f"{path} does not match its own checksum; the copy is damaged or was edited")
-        return parse(JudgeSpec, data, where=str(path))
-    except ConfigError as error:
-        raise JudgeError(str(error)) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise JudgeError(f"{path} cannot be read: {type(error).__name__}; is {folder} a judge folder?") from error
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _regular_files(folder: Path) -> set[str]:
-    names = set()
-    for entry in os.scandir(folder):
-        if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
-            raise JudgeError(
-                f"judge folder {folder} is refused: {entry.name} is a link or a folder; only plain files belong"
-            )
-        if entry.stat(follow_symlinks=False).st_size > MAX_FILE_BYTES:
-            raise JudgeError(f"judge folder {folder} is refused: {entry.name} is larger than {MAX_FILE_BYTES} bytes")
-        names.add(entry.name)
-    return names
+        whole = data.get("checksum") == checksum_of(data) and spelled(data) == text
+    except ValueError:  # a number such as 1e999
+        whole = False
+    if not whole:
+        raise InputError(f"{JUDGE_FILE} does not match its own checksum; the copy is damaged or was edited")
+    return parse(JudgeSpec, data, where=JUDGE_FILE)

@@ -3,6 +3,7 @@
 Nothing here goes to a network. The one Spark session starts only when a test asks for it.
 """
 
+import json
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -98,9 +99,15 @@ def make_spec():
 @pytest.fixture
 def judge_files():
     """The files of a small judge whose content nobody reads."""
-    from quality_judge.judge import REQUIRED_FILES
+    from quality_judge.judge import GOLDEN_FILE, HEAD_FILE, METRICS_FILE, REQUIRED_FILES
 
-    return {name: f"what stands in {name}\n".encode() * 20 for name in REQUIRED_FILES}
+    header = json.dumps({"head.weight": {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}}).encode()
+    read = {
+        HEAD_FILE: len(header).to_bytes(8, "little") + header + bytes(range(128)),
+        GOLDEN_FILE: b'{"texts": ["nobody scores this"]}\n',
+        METRICS_FILE: b'{"test": {"n": 200, "roc_auc": 0.75}}\n',
+    }
+    return {name: read.get(name, f"what stands in {name}\n".encode() * 20) for name in REQUIRED_FILES}
 
 
 @pytest.fixture
@@ -116,8 +123,8 @@ def small_spec(**changes):
     from quality_judge.rubric import NO_RUBRIC
 
     encoding = Encoding(
-        prefix=(1,), between=(2,), suffix=(2,), pad=0, control_ids=(0, 1, 2), control_tokens=("[PAD]", "[CLS]",
-        "[SEP]"),
+        prefix=(1,), between=(2,), suffix=(2,), pad=0, control_ids=(0, 1, 2, 3, 4),
+        control_tokens=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
         max_tokens=64, cut="head_tail", head_bytes=512, tail_bytes=512, buckets=((16, 4), (64, 2)),
     )  # fmt: skip
     fields = {

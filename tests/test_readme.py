@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from quality_judge.config import JudgeConfig, TrainConfig, conf_folder, load_judge_config
-from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE
+from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE, SIGNATURE_FILE
 from quality_judge.labels import load_labels
 from quality_judge.policy import Policy
 from quality_judge.scores import CODES, FLAGS
@@ -176,7 +176,7 @@ def test_the_tables_name_every_code_every_flag_and_every_file_of_a_judge_once(na
     cells = first_cells(read(name))
     assert [cell for cell in cells if cell.isupper()] == [*sorted_as_said(CODES, cells), *sorted_as_said(FLAGS, cells)]
     assert sorted(cell for cell in cells if cell.endswith((".json", ".safetensors", ".md"))) == sorted(
-        [JUDGE_FILE, *ALLOWED_FILES]
+        [JUDGE_FILE, SIGNATURE_FILE, *ALLOWED_FILES]
     )
 
 

@@ -71,6 +71,16 @@ class Encoder:
         self._is_control = np.zeros(max(0, *self._tokenizer.get_vocab().values(), *encoding.control_ids) + 1, bool)
         self._is_control[list(encoding.control_ids)] = True
 
+    def tokenizer_json(self) -> str:
+        """What encodes content, as tokenizer.json says it."""
+        return str(self._tokenizer.to_str())
+
+    @property
+    def highest_id(self) -> int:
+        """No id above it ever comes out."""
+        e = self.encoding
+        return max(0, *self._tokenizer.get_vocab().values(), *e.prefix, *e.between, *e.suffix, e.pad)
+
     def encode(self, completions: Sequence[str], prompts: Sequence[str] | None = None) -> Encoded:
         """The ids of each row; `prompts` ("" for none) stand before `completions`."""
         e = self.encoding
@@ -179,7 +189,9 @@ def without_added_tokens(tokenizer_json: str) -> str:
 def _content_tokenizer(tokenizer_json: str) -> Tokenizer:
     try:
         return Tokenizer.from_str(tokenizer_json)
-    except Exception as error:
+    except BaseException as error:  # a panic in the library is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise JudgeError(f"the tokenizer cannot be read ({type(error).__name__}); it is damaged or foreign") from error
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quality_judge.engine.weights import json_of
-from quality_judge.errors import JudgeError
+from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import GOLDEN_FILE, Judge
+from quality_judge.untrusted import bounded_json
 
 if TYPE_CHECKING:
     from quality_judge.engine.scorer import Scorer
@@ -31,6 +31,7 @@ GOLDEN_TEXTS = (
     "Der Zug fährt um acht Uhr ab und kommt gegen Mittag an.",
     "a",
 )  # fmt: skip
+MIN_ROWS, MAX_ROWS, MAX_BYTES = 8, 200, 1_000_000
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.08}
 
 
@@ -44,23 +45,35 @@ def golden_content(raw: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def refuse_drift(scorer: Scorer, judge: Judge) -> None:
     """Raises JudgeError when the golden rows no longer score as they did when the judge was saved."""
-    content = json_of(judge.path(GOLDEN_FILE))
-    try:
-        texts, saved = (
-            list(content["texts"]),
-            {name: np.array(values, float) for name, values in content["raw"].items()},
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise JudgeError(f"{GOLDEN_FILE} does not hold texts and their raw scores") from error
+    texts, saved = golden_rows(judge)
     here = scorer.precision
     expected = saved.get(here, saved.get("float32"))
-    if len(texts) < 8 or expected is None or len(expected) != len(texts):
-        raise JudgeError(f"{GOLDEN_FILE} holds fewer than 8 scored rows; the judge cannot prove itself")
+    if len(texts) < MIN_ROWS or expected is None or expected.shape != (len(texts),):
+        raise JudgeError(f"{GOLDEN_FILE} holds fewer than {MIN_ROWS} scored rows; the judge cannot prove itself")
     tolerance = TOLERANCE["float32" if here == "float32" and here in saved else "bfloat16"]
-    raw = scorer.score(texts).raw
-    off = np.abs(raw - expected) > tolerance * np.maximum(np.abs(expected).max(), 1)
-    if off.any() or np.isnan(raw).any():
+    try:
+        raw = scorer.score(texts).raw
+    except Exception as error:
+        raise JudgeError(
+            f"the judge cannot score its own golden rows ({type(error).__name__}); its parts do not fit one another"
+        ) from error
+    off = ~(np.abs(raw - expected) <= tolerance * np.maximum(np.abs(expected).max(), 1))
+    if off.any():
+        apart = np.abs(raw - expected)
+        worst = np.nanmax(apart) if np.isfinite(apart).any() else np.nan
         raise JudgeError(
             f"{int(off.sum())} of {len(texts)} golden rows do not score as they did when the judge was saved (worst "
-            f"difference {np.nanmax(np.abs(raw - expected)):.3g}); made with {judge.spec.created_with}"
+            f"difference {worst:.3g}); made with {judge.spec.created_with}"
         )
+
+
+def golden_rows(judge: Judge) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The texts, and by precision their raw scores, float64 (n,). Raises JudgeError when golden.json holds no such."""
+    try:
+        content = bounded_json(judge.path(GOLDEN_FILE), most_bytes=MAX_BYTES)
+        texts, saved = content["texts"], {name: np.array(row, float) for name, row in content["raw"].items()}
+    except (InputError, AttributeError, TypeError, KeyError, ValueError, OverflowError) as error:
+        raise JudgeError(f"{GOLDEN_FILE} does not hold texts and their raw scores") from error
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or len(texts) > MAX_ROWS:
+        raise JudgeError(f"{GOLDEN_FILE} does not hold up to {MAX_ROWS} texts")
+    return texts, saved

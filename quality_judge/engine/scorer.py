@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from quality_judge.engine.batching import Batch, padded, plan_batches
+from quality_judge.engine.controls import refuse_unsafe_tokenizer
 from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
@@ -23,7 +24,8 @@ from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, read_texts, spells
 from quality_judge.engine.weights import load_model, precision_here, read_tensors
-from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, Judge
+from quality_judge.errors import InputError, JudgeError
+from quality_judge.judge import HEAD_FILE, MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
 from quality_judge.scores import (
     CODES,
     CONTROL_TEXT,
@@ -39,6 +41,7 @@ from quality_judge.scores import (
     Scores,
 )  # fmt: skip
 from quality_judge.stats.calibration import Calibration
+from quality_judge.untrusted import bounded_text
 
 CATEGORY_CUT = 0.5
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
@@ -106,11 +109,18 @@ class Scorer:
         self.judge = judge
         self._pool = pool
         self._surface = surface
-        self._encoder = Encoder(judge.path(TOKENIZER_FILE).read_text(encoding="utf-8"), spec.encoding)
-        self._calibration = Calibration.from_dict(spec.calibration) if spec.calibration else None
-        self._category_calibrations = {
-            name: Calibration.from_dict(content) for name, content in spec.category_calibrations.items()
-        }
+        try:
+            self._encoder = Encoder(
+                bounded_text(judge.path(TOKENIZER_FILE), most_bytes=MAX_TOKENIZER_BYTES), spec.encoding
+            )
+            self._calibration = Calibration.from_dict(spec.calibration) if spec.calibration else None
+            self._category_calibrations = {
+                name: Calibration.from_dict(content) for name, content in spec.category_calibrations.items()
+            }
+        except (InputError, TypeError) as error:
+            raise error if isinstance(error, JudgeError) else JudgeError(f"the judge is damaged: {error}") from error
+        if set(self._category_calibrations) - set(spec.categories):
+            raise JudgeError("the judge calibrates categories that it does not have; it was edited")
 
     @property
     def precision(self) -> str:
@@ -217,6 +227,8 @@ def load_scorer(
     )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))
     scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)
+    body: Any = pool.model.body
+    refuse_unsafe_tokenizer(scorer._encoder, known_ids=body.get_input_embeddings().num_embeddings)
     if prove:
         refuse_drift(scorer, judge)
     return scorer

@@ -6,7 +6,7 @@ initialised at random and left so. It knows nothing of scoring or training.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +17,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quality_judge.bases import Base, find_base
+from quality_judge.bases import PACKAGED, Base, find_base
+from quality_judge.engine.controls import refuse_forgotten
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.errors import BaseModelError, JudgeError
-from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, Judge, Lora
+from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, Lora
 
 LORA_A = "lora_a."
 LORA_B = "lora_b."
 FULL = "full."
 HEAD_WEIGHT = "head.weight"
 HEAD_BIAS = "head.bias"
+MAX_SAID = 300
 UNUSED_TENSORS = ("pooler.",)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
 
@@ -47,6 +49,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def said(error: BaseException) -> str:
+    """What a library said, on one line and not at length."""
+    return " ".join(str(error).split())[:MAX_SAID] or type(error).__name__
+
+
 def load_tokenizer(base: Base) -> Any:
     """The base's fast tokenizer. Raises BaseModelError when there is none."""
     from transformers import AutoTokenizer
@@ -57,7 +64,9 @@ def load_tokenizer(base: Base) -> Any:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise BaseModelError(f"the tokenizer of {base.id} cannot be loaded from {base.folder}: {error}") from error
+        raise BaseModelError(
+            f"the tokenizer of {base.id} cannot be loaded from {base.folder}: {said(error)}"
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise BaseModelError(f"{base.id} has no fast tokenizer (tokenizer.json); convert it with transformers first")
     return tokenizer
@@ -79,7 +88,7 @@ def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if attention != "eager" and "attention implementation" in str(error):  # MPNet and DeBERTa have no other
             return load_body(base, attention="eager")
-        raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {error}") from error
+        raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {said(error)}") from error
     faults = {
         key: sorted(name for name in info[key] if not str(name).startswith(UNUSED_TENSORS))
         for key in ("missing_keys", "mismatched_keys")
@@ -103,12 +112,13 @@ def hidden_size(base: Base) -> int:
 def load_model(judge: Judge) -> ScalarModel:
     """The judge's model, adapter merged, float32 on the CPU, in eval mode. Raises JudgeError on any misfit."""
     spec = judge.spec
-    base = find_base(spec.base.id, spec.base.revision)
+    base = find_base(spec.base.id, spec.base.revision, fetch=may_fetch(spec.base))
     if base.sha256() != spec.base.sha256:
         raise JudgeError(
             f"{spec.base.id} found in {base.folder} is not the base this judge was trained on (its sha256 differs); "
             "install the same revision"
         )
+    refuse_forgotten(base, spec.encoding)
     model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
     if spec.method != "frozen":
         apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora)
@@ -117,6 +127,11 @@ def load_model(judge: Judge) -> ScalarModel:
         raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
     return model.eval()
+
+
+def may_fetch(reference: BaseReference) -> bool:
+    """Whether a judge may send this machine to the hub for its base: only for one commit, or for a base we know."""
+    return reference.id in PACKAGED or re.fullmatch(r"[0-9a-f]{40}", reference.revision or "") is not None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -189,11 +204,3 @@ def _cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def json_of(path: Path) -> Any:
-    """The content of a small JSON file of a judge. Raises JudgeError when it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise JudgeError(f"{path.name} cannot be read: {type(error).__name__}") from error

@@ -69,7 +69,8 @@ def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels:
 
 def _reference(fitted: Fitted) -> BaseReference:
     base = fitted.base
-    return BaseReference(id=base.id, revision=base.revision, architecture=base.architecture, sha256=base.sha256())
+    name = str(base.folder) if base.found_in == "folder" else base.id  # a relative path leads elsewhere elsewhere
+    return BaseReference(id=name, revision=base.revision, architecture=base.architecture, sha256=base.sha256())
 
 
 def _head(fitted: Fitted) -> dict[str, Tensor]:

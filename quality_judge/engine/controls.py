@@ -1,0 +1,126 @@
+"""Whether a judge's own tokenizer can be trusted with rows: no text may become a control token, or hang it.
+
+Checked when a judge is loaded, before its first row. A judge's tokenizer comes with the judge, so it is as untrusted as
+the judge; what the base on this machine calls a control token is the other witness. It knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from quality_judge.bases import Base
+from quality_judge.engine.encode import Encoder
+from quality_judge.errors import InputError, JudgeError
+from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Encoding
+from quality_judge.untrusted import bounded_text
+
+PAYLOADS = ("{0}", "a {0} b", "{0}{0}", "\n{0}\n", "a{0}b")
+PROBE_SECONDS = 20
+PROBES = ("a" * 3000 + "!", "aA" * 1500 + "\x00", " " * 3000 + "!", "\n " * 1500 + "x", "1" * 3000 + "a", "'s" * 1500 +
+          "\u200b", "水" * 3000 + "\x01", ".," * 1500 + "a")  # fmt: skip
+# What Llama 3, Qwen 2, GLM 4 and GPT-2 split by; none of them hangs on a long text.
+KNOWN_PATTERNS = frozenset({
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"[0-9][0-9][0-9]", r"\p{N}{1,3}", r"\p{N}", " {2,}", r"\s+", r"\s{2,}", r"[\r\n]", r"\d",
+})  # fmt: skip
+PROBE = """
+import json, sys
+from tokenizers import Tokenizer
+said = json.load(sys.stdin)
+Tokenizer.from_str(said["tokenizer"]).encode_batch_fast(said["probes"], add_special_tokens=False)
+"""
+
+
+def refuse_unsafe_tokenizer(encoder: Encoder, *, known_ids: int) -> None:
+    """Raises JudgeError unless texts go through the judge's tokenizer in bounded time and never become control ids.
+
+    known_ids: how many ids the base knows.
+    """
+    said = encoder.tokenizer_json()
+    data = json.loads(said)
+    added = [token for token in data["added_tokens"] if token["special"] or token["content"].strip()]
+    if added or any(data[part] for part in ("post_processor", "truncation", "padding")):
+        raise JudgeError(f"{TOKENIZER_FILE} still adds {len(added)} tokens of its own; it must encode content only")
+    if encoder.highest_id >= known_ids:
+        raise JudgeError(f"{TOKENIZER_FILE} gives ids up to {encoder.highest_id}, the base knows {known_ids} ids")
+    if set(_patterns(data)) - KNOWN_PATTERNS:
+        refuse_slow(said)
+    refuse_leaks(encoder)
+
+
+def refuse_leaks(encoder: Encoder) -> None:
+    """Raises JudgeError when a control token that a text spells comes out as that token."""
+    encoding = encoder.encoding
+    if len(encoding.control_ids) != len(encoding.control_tokens):
+        raise JudgeError("control_ids and control_tokens are not of one length; the judge was edited")
+    texts = [payload.format(token) for token in encoding.control_tokens for payload in PAYLOADS]
+    if not texts:
+        return
+    tokens = encoder.encode(texts).tokens
+    control = {*encoding.control_ids}
+    room = len(encoding.prefix), len(encoding.suffix)
+    for at, length in zip(tokens.offsets(), tokens.lengths, strict=True):
+        if control & set(tokens.ids[at + room[0] : at + length - room[1]].tolist()):
+            raise JudgeError("the tokenizer turns a text that spells a control token into that token; it is refused")
+
+
+def refuse_forgotten(base: Base, encoding: Encoding) -> None:
+    """Raises JudgeError when a token that the base's own tokenizer adds is no control token to the judge."""
+    path = base.folder / TOKENIZER_FILE
+    if not path.is_file():  # such as a base in one GGUF file: it was read when the judge was made
+        return
+    try:
+        data = json.loads(bounded_text(path.resolve(), most_bytes=MAX_TOKENIZER_BYTES))
+        unknown = {data["model"].get("unk_token"), "<unk>", "[UNK]"}
+        added = {
+            int(token["id"]) for token in data["added_tokens"]
+            if (token["special"] or token["content"].strip()) and token["content"] not in unknown
+        }  # fmt: skip
+    except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise JudgeError(f"{path} cannot be read ({type(error).__name__}); mend or fetch the base again") from error
+    if forgotten := added - set(encoding.control_ids):
+        raise JudgeError(
+            f"{len(forgotten)} tokens that the base adds are no control tokens to the judge; it was edited, or made "
+            "on another tokenizer"
+        )
+
+
+def refuse_slow(tokenizer_json: str) -> None:
+    """Raises JudgeError when the tokenizer needs seconds for a few long dull texts: its patterns may hang on a row.
+
+    It runs in a process of its own, because nothing else can stop a pattern that does not end.
+    """
+    said = json.dumps({"tokenizer": tokenizer_json, "probes": PROBES})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", PROBE], input=said.encode(), capture_output=True, timeout=PROBE_SECONDS,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise JudgeError(
+            f"{TOKENIZER_FILE} holds a pattern that needs over {PROBE_SECONDS} s for {len(PROBES)} short texts; it is "
+            "refused, a row could hang it"
+        ) from None
+    if done.returncode:
+        raise JudgeError(f"{TOKENIZER_FILE} fails on plain texts; it is damaged or foreign")
+
+
+def _patterns(data: Any) -> Iterator[str]:
+    """Every regular expression anywhere in a tokenizer's JSON, its vocabulary and merges aside."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key == "Regex":
+                yield str(value)
+            elif key not in ("vocab", "merges"):
+                yield from _patterns(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _patterns(value)
