@@ -153,7 +153,12 @@ def _rubric(judge: Mapping[str, Any]) -> str:
 
 
 def _labels(labels: Mapping[str, Any]) -> str:
-    splits = {name: counts for name, counts in labels.items() if isinstance(counts, Mapping) and counts}
+    agreement = labels.get("agreement") or {}
+    splits = {
+        name: counts
+        for name, counts in labels.items()
+        if isinstance(counts, Mapping) and counts and name != "agreement"
+    }
     flat = {name: value for name, value in labels.items() if finite(value) is not None}
     keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
     parts = []
@@ -162,7 +167,32 @@ def _labels(labels: Mapping[str, Any]) -> str:
     if splits:
         rows = [[name, *(_count(counts.get(key)) for key in keys)] for name, counts in splits.items()]
         parts.append(_table(["split", *keys], rows))
+    if agreement.get("annotators") or agreement.get("category_alpha"):
+        parts.append(_agreement(agreement))
     return "\n\n".join(parts) or "No label counts were handed over."
+
+
+def _agreement(agreement: Mapping[str, Any]) -> str:
+    """How far several annotators agree, and what each is worth; those hardly better than a coin by name."""
+    shared, alpha = _count(agreement.get("shared_rows")), _number(agreement.get("alpha"))
+    parts = [f"Several annotators judged {shared} rows; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
+    by_category = agreement.get("category_alpha") or {}
+    if by_category:
+        parts.append(_table(["category", "alpha"], [[name, _number(value)] for name, value in by_category.items()]))
+    keys = ("verdicts", "shared", "sensitivity", "specificity")
+    rows = [
+        [name, *(_count(facts.get(key)) for key in keys[:2]), *(_number(facts.get(key)) for key in keys[2:])]
+        for name, facts in (agreement.get("annotators") or {}).items()
+    ]
+    if rows:
+        parts.append(_table(["annotator", *keys], rows))
+    pairs = [[*pair["annotators"], pair["rows"], _number(pair["kappa"])] for pair in agreement.get("kappa") or ()]
+    if pairs:
+        parts.append(_table(["annotator", "and", "rows of both", "Cohen's kappa"], pairs))
+    if agreement.get("distrusted"):
+        names = ", ".join(_plain(name) for name in agreement["distrusted"])
+        parts.append(f"**Hardly better than a coin, and counted for next to nothing: {names}.**")
+    return "\n\n".join(parts)
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:

@@ -29,7 +29,11 @@ WEIGHT = "weight"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One judged text. `prompt` may be empty; `label` is True for desirable; `weight` is > 0."""
+    """One judged text. `prompt` may be empty; `label` is True for desirable; `weight` is > 0.
+
+    probability: P(desirable) where several annotators or a teacher leave it open; None where `label` says it all.
+    Training learns it; whatever is measured or promised goes by `label`.
+    """
 
     prompt: str
     completion: str
@@ -38,6 +42,7 @@ class Sample:
     annotator: str | None = None
     source: str | None = None
     weight: float = 1.0
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,3 +203,19 @@ def test_any_test_scores_give_a_card_without_nan(scores):
     front_matter(card)
     table = "\n".join(line for line in card.splitlines() if line.startswith("|"))
     assert not re.search(r"\| (nan|inf|-inf) ", table)
+
+
+def test_the_card_says_how_far_annotators_agree_and_names_whom_it_distrusts():
+    agreement = {
+        "shared_rows": 60, "alpha": 0.412, "category_alpha": {"spam": None}, "distrusted": [HOSTILE],
+        "annotators": {HOSTILE: {"verdicts": 80, "shared": 60, "sensitivity": 0.1, "specificity": None}},
+        "kappa": [{"annotators": [HOSTILE, "anna"], "rows": 60, "kappa": -0.25}],
+    }  # fmt: skip
+    text = render_card(JUDGE, sample_metrics(), LABELS | {"agreement": agreement})
+    assert "judged 60 rows; Krippendorff's alpha 0.412" in text
+    assert re.search(r"\| spam \| – \|", text)
+    assert "| 80 | 60 | 0.100 | – |" in text
+    assert "-0.250" in text
+    assert "Hardly better than a coin" in text
+    assert "<script>" not in text
+    assert "alpha" not in render_card(JUDGE, sample_metrics(), LABELS | {"agreement": {"annotators": {}}})

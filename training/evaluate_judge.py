@@ -18,7 +18,7 @@ from quality_judge.engine.scorer import load_scorer
 from quality_judge.errors import ConfigError, unknown
 from quality_judge.evaluation import curves, measure, score_labels, shortcuts
 from quality_judge.judge import load_judge
-from quality_judge.labels import load_labels
+from quality_judge.labels import clean_labels, load_labels
 from quality_judge.programme import parser, run, tell
 from quality_judge.stats.metrics import METRICS
 
@@ -29,11 +29,12 @@ def main(options: Namespace) -> dict[str, Any]:
     bars = dict(bar(text) for text in options.min)
     if not Path(options.output).absolute().parent.is_dir():
         raise ConfigError(f"--output {options.output}: its folder does not exist; make it first")
-    judge, labels = load_judge(options.judge), load_labels(options.labels)
+    judge, (labels, report) = load_judge(options.judge), clean_labels(load_labels(options.labels))
     scored = score_labels(load_scorer(judge), labels)
     test = measure(scored, threshold=judge.spec.threshold)
     metrics = {
-        "test": test, "baselines": {}, "certificate": judge.spec.certificate, "labels": {"test": labels.counts()},
+        "test": test, "baselines": {}, "certificate": judge.spec.certificate,
+        "labels": {"test": labels.counts(), **report.found()},
         "shortcuts": shortcuts(scored.flat), "curves": curves(scored),
         "seconds": {"total": time.perf_counter() - started},
     }  # fmt: skip

@@ -35,12 +35,12 @@ def main(options: Namespace) -> dict[str, Any]:
     refuse_existing(options.output)
     config = load_judge_config(options.config, options.set)
     labels = load_labels(options.labels)
-    if options.test_labels:
-        held_out = load_labels(options.test_labels)
-    else:
-        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
+    # Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
+    held_out = clean_labels(load_labels(options.test_labels))[0] if options.test_labels else None
     labels, report = clean_labels(labels, test=held_out)
     report.raise_for_failures()
+    if held_out is None:
+        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
     for warning in report.warnings[:5]:
         tell(f"label warning: {warning}")
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
@@ -57,7 +57,7 @@ def main(options: Namespace) -> dict[str, Any]:
                 for name, answer in answers.items()
             },
             "certificate": promise and promise.to_dict(),
-            "labels": {"train": labels.counts(), "held_out": held_out.counts(), "report": report.to_dict()},
+            "labels": {"train": labels.counts(), "held_out": held_out.counts(), **report.found()},
             "shortcuts": shortcuts(scored.flat),
             "curves": curves(scored),
             "seconds": {"fit": fitted.training["seconds"], "total": time.perf_counter() - started},

@@ -1,7 +1,7 @@
 """Expert labels: read from files, checked and cleaned, split. It knows nothing of models, Spark or training."""
 
 from quality_judge.labels.flat import FlatLabels, flatten
-from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of
+from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of, probability_of
 from quality_judge.labels.load import load_labels
 from quality_judge.labels.split import fold_indices, group_names, split_labels
 from quality_judge.labels.validate import LabelReport, check_labels, clean_labels
@@ -19,5 +19,6 @@ __all__ = [
     "group_names",
     "label_of",
     "load_labels",
+    "probability_of",
     "split_labels",
 ]

@@ -87,6 +87,13 @@ def label_of(row: Row) -> bool | None:
     return row.label if isinstance(row, Sample | CategoryRow) else None
 
 
+def probability_of(row: Row) -> float | None:
+    """P(desirable) that training learns: the row's own, else 1 or 0 by its label; None without a label."""
+    label = label_of(row)
+    said = row.probability if isinstance(row, Sample) else None
+    return said if said is not None else None if label is None else float(label)
+
+
 def completions_of(row: Row) -> tuple[str, ...]:
     """Every judged text of the row: one of a sample or category row, two of a preference, all of a ranking."""
     if isinstance(row, Preference):
@@ -96,6 +103,8 @@ def completions_of(row: Row) -> tuple[str, ...]:
 
 def _digest(row: Row) -> bytes:
     said = {name: getattr(row, name) for name in row.__slots__}
+    if said.get("probability", 0.0) is None:  # as no file of labels can say it
+        del said["probability"]
     if isinstance(row, CategoryRow):  # Parquet fills in every category of the file, so null is the same as absent
         said["categories"] = {name: value for name, value in row.categories.items() if value is not None}
     return hashlib.sha256(json.dumps([type(row).__name__, said], sort_keys=True).encode()).digest()

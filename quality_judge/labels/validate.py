@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from quality_judge.errors import LabelError
+from quality_judge.labels.annotators import Agreement, find_consensus
 from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
@@ -21,6 +22,7 @@ Verdict = TypeVar("Verdict", bound=Hashable)
 
 MIN_ROWS = 8
 MIN_CLASS_SHARE = 0.05
+UNDECIDED = 0.05  # P(good) this near to one half is no verdict
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,13 @@ class LabelReport:
     counts: those of `LabelSet.counts()` for what was given, and of its rows: `duplicates` merged, `outvoted` by a
     majority, `tied` and so left out, `leaks` left out, `kept`. rows = duplicates + outvoted + tied + leaks + kept.
     `contradictions` counts statements that were judged in more than one way; `repeated`, rankings with a text twice.
+    agreement: what is known of annotators who judged the same rows.
     """
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     counts: dict[str, int]
+    agreement: Agreement = field(default_factory=Agreement)
 
     def raise_for_failures(self) -> None:
         """Nothing, or a LabelError with all errors."""
@@ -44,6 +48,10 @@ class LabelReport:
     def to_dict(self) -> dict[str, int]:
         """Counts alone, for metrics and cards."""
         return {**self.counts, "errors": len(self.errors), "warnings": len(self.warnings)}
+
+    def found(self) -> dict[str, Any]:
+        """For metrics.json: the counts under `report`, what is known of the annotators under `agreement`."""
+        return {"report": self.to_dict(), "agreement": self.agreement.to_dict()}
 
 
 def check_labels(labels: LabelSet, *, test: LabelSet | None = None) -> LabelReport:
@@ -56,8 +64,10 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
 
     Rows with a text that also stands in `test` under the same prompt are left out (equal after NFKC, white space and
     case). Then copies (equal after NFKC and white space) become one: the verdict of the majority, where each named
-    annotator counts once for a verdict and each anonymous row once; at a tie all copies are left out. Categories are
-    merged one by one, and a tied one becomes None. A text that a ranking puts in two places leaves that ranking.
+    annotator counts once for a verdict and each anonymous row once; at a tie all copies are left out. Where named
+    annotators share samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries
+    P(good). Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places
+    leaves that ranking.
     """
     settled = _Settled(labels.rows(), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
@@ -65,13 +75,16 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     for index, row in enumerate(settled.rows):
         if index not in leaked:
             statements.setdefault(_statement(row), []).append(index)
-    for copies in statements.values():
-        settled.settle(copies)
+    groups = list(statements.values())
+    consensus = find_consensus([[settled.rows[index] for index in copies] for copies in groups])
+    for number, copies in enumerate(groups):
+        settled.settle(copies, probability=consensus.probability.get(number))
     kept = sorted(settled.kept.items())
     cleaned = LabelSet.of([row for _, row in kept], [settled.origins[index] for index, _ in kept])
     counts = {**labels.counts(), **{name: settled.counts[name] for name in COUNTED}, "kept": len(cleaned)}
     warnings = [f"{settled.origins[index]}: {remark}" for index, remark in sorted(settled.remarks)]
-    return cleaned, LabelReport(_errors(cleaned), (*warnings, *_imbalance(cleaned)), counts)
+    warnings = [*_distrust(consensus.agreement), *warnings, *_imbalance(cleaned)]
+    return cleaned, LabelReport(_errors(cleaned), tuple(warnings), counts, consensus.agreement)
 
 
 COUNTED = ("duplicates", "contradictions", "outvoted", "tied", "leaks", "repeated")
@@ -104,10 +117,12 @@ class _Settled:
         self.counts["leaks"] = len(leaked)
         return set(leaked)
 
-    def settle(self, copies: list[int]) -> None:
-        """Keep one of the rows that judge the same texts, or none."""
+    def settle(self, copies: list[int], *, probability: float | None) -> None:
+        """Keep one of the rows that judge the same texts, or none. probability: what its annotators say together."""
         first = copies[0]
-        if len(copies) == 1:
+        if probability is not None:
+            self.settle_weighed(copies, probability)
+        elif len(copies) == 1:
             self.keep(first)
         elif isinstance(self.rows[first], CategoryRow):
             self.settle_categories(copies)
@@ -138,6 +153,23 @@ class _Settled:
             self.counts["tied"] += len(copies)
         self.remark(copies, [index for index in copies if verdicts[index] != verdicts[copies[0]]], tied=not agreeing)
 
+    def settle_weighed(self, copies: list[int], probability: float) -> None:
+        """Keep a sample that says what is probable; none where that is open, or no annotator said it."""
+        good = {index: row for index in copies if isinstance(row := self.rows[index], Sample)}
+        agreeing = [index for index, row in good.items() if row.label == (probability > 0.5)]
+        tied = abs(probability - 0.5) < UNDECIDED
+        if tied:
+            self.counts["tied"] += len(copies)
+        else:
+            self.counts["outvoted"] += len(copies) - len(agreeing)
+            self.counts["duplicates"] += max(len(agreeing) - 1, 0)
+            if agreeing:
+                self.kept[agreeing[0]] = replace(good[agreeing[0]], probability=probability)
+            else:
+                self.remarks.append((copies[0], "its annotators are mostly wrong on rows that others judged; left out"))
+        differing = [index for index in copies if good[index].label != good[copies[0]].label]
+        self.remark(copies, differing, tied=tied, settled="by what each annotator is worth")
+
     def settle_categories(self, copies: list[int]) -> None:
         merged: dict[str, bool | None] = {}
         differing: set[int] = set()
@@ -155,10 +187,10 @@ class _Settled:
             self.counts["duplicates"] += len(copies) - 1
         self.remark(copies, sorted(differing), tied=tied)
 
-    def remark(self, copies: list[int], differing: list[int], *, tied: bool) -> None:
+    def remark(self, copies: list[int], differing: list[int], *, tied: bool, settled: str = "by majority") -> None:
         first = self.origins[copies[0]]
         self.counts["contradictions"] += bool(differing)
-        outcome = "a tie, all copies are left out" if tied else "settled by majority"
+        outcome = "a tie, all copies are left out" if tied else f"settled {settled}"
         for index in copies[1:]:
             says = f"contradicts {first}; {outcome}" if index in differing else f"says the same as {first}; merged"
             self.remarks.append((index, "left out with its tied copies" if tied and index not in differing else says))
@@ -224,6 +256,14 @@ def _errors(labels: LabelSet) -> tuple[str, ...]:
             f"all {len(labels)} rows are {got}; expected both desirable and undesirable ones: label the other class"
         )
     return tuple(errors)
+
+
+def _distrust(agreement: Agreement) -> list[str]:
+    return [
+        f"annotator {name!r} tells good from bad hardly better than a coin on the "
+        f"{agreement.annotators[name]['shared']} rows that others judged too; their verdicts count for next to nothing"
+        for name in agreement.distrusted
+    ]
 
 
 def _imbalance(labels: LabelSet) -> tuple[str, ...]:

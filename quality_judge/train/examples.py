@@ -15,8 +15,10 @@ from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.texts import read_texts
 from quality_judge.errors import LabelError
 from quality_judge.judge import Encoding
-from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, label_of
+from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, probability_of
 from quality_judge.samples import CategoryRow, Sample
+
+OPEN_LABEL = 0.1  # a label this near to one half does not say which of two texts is better
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,24 @@ class Examples:
     def labelled(self) -> np.ndarray:
         """Whether a text has a label of its own, bool (n,)."""
         return ~np.isnan(self.label)
+
+    @property
+    def decided(self) -> np.ndarray:
+        """Whether a text's label says good or bad, and not that it is open, bool (n,)."""
+        return np.abs(self.label - 0.5) > OPEN_LABEL
+
+    def verdicts(self, among: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hard verdicts that weigh as much as the labels of the texts where `among`, bool (n,).
+
+        text index int64 (v,), good or bad bool (v,), weight float64 (v,). A label of 0 or 1 is one verdict; any other
+        is two of the same text, good by its P(good) and bad by the rest.
+        """
+        rows = np.flatnonzero(among & self.labelled)
+        good = self.label[rows]
+        soft = (good > 0) & (good < 1)
+        text = np.concatenate([rows, rows[soft]])
+        share = np.concatenate([np.where(soft, good, 1.0), 1 - good[soft]])
+        return text, np.concatenate([good > 0, np.zeros(soft.sum(), bool)]), self.weight[text] * share
 
     def pairs(self, among: np.ndarray | None = None) -> np.ndarray:
         """(better, worse) indices of texts of one unit with different ranks, int64 (p, 2); only texts where `among`."""
@@ -100,7 +120,7 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
     """prompt, completion, label, weight, categories, unit, rank, group of each text."""
     unit = 0
     for row, group in zip(labels.rows(), group_names(labels), strict=True):
-        completions, label = completions_of(row), label_of(row)
+        completions, label = completions_of(row), probability_of(row)
         if label is None and len(completions) == 1:
             continue
         said = [np.nan] * len(names)
@@ -108,7 +128,7 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
             said = [np.nan if (value := row.categories.get(name)) is None else float(value) for name in names]
         weight = row.weight if isinstance(row, Sample) else 1.0
         for rank, completion in enumerate(completions):
-            yield row.prompt, completion, np.nan if label is None else float(label), weight, said, unit, rank, group
+            yield row.prompt, completion, np.nan if label is None else label, weight, said, unit, rank, group
         unit += 1
 
 

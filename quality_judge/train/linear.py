@@ -47,13 +47,11 @@ def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, stren
 
     Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts.
     """
-    rows = np.flatnonzero(among & examples.labelled)
+    rows, good, weight = examples.verdicts(among)
     pairs = examples.pairs(among)
-    label = examples.label[rows]
-    hard = label >= 0.5
-    if not len(pairs) and len(np.unique(hard)) < 2:
-        return Linear(np.zeros(features.shape[1]), float(np.log((hard.sum() + 1) / ((~hard).sum() + 1))))
-    parts, targets, weights = [features[rows]], [hard], [examples.weight[rows] * np.abs(2 * label - 1)]
+    if not len(pairs) and len(np.unique(good)) < 2:
+        return Linear(np.zeros(features.shape[1]), float(np.log((good.sum() + 1) / ((~good).sum() + 1))))
+    parts, targets, weights = [features[rows]], [good], [weight]
     if len(pairs):
         difference = features[pairs[:, 0]] - features[pairs[:, 1]]
         share = 0.5 / np.bincount(examples.unit[pairs[:, 0]])[examples.unit[pairs[:, 0]]]
@@ -92,8 +90,11 @@ def _spanned(design: Matrix) -> tuple[np.ndarray, np.ndarray]:
 
 
 def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:
-    """How well `raw` orders the texts where `among`: the mean of ROC AUC over labels and accuracy over pairs."""
-    rows, pairs = among & examples.labelled, examples.pairs(among)
+    """How well `raw` orders the texts where `among`: the mean of ROC AUC over labels and accuracy over pairs.
+
+    A soft label counts as the verdict it leans to, and not at all where it is open.
+    """
+    rows, pairs = among & examples.decided, examples.pairs(among)
     parts = [
         roc_auc(examples.label[rows] >= 0.5, raw[rows]) if rows.any() else None,
         pair_accuracy(raw[pairs[:, 0]], raw[pairs[:, 1]]) if len(pairs) else None,

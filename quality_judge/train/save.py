@@ -85,13 +85,18 @@ def _head(fitted: Fitted) -> dict[str, Tensor]:
 
 
 def _calibrations(fitted: Fitted) -> dict:
-    """Calibration, thresholds and category calibrations from out-of-fold raw scores; None without labels."""
+    """Calibration, thresholds and category calibrations from out-of-fold raw scores; None without labels.
+
+    The calibration learns a soft label as both verdicts, each by its share; the threshold goes by decided labels alone.
+    """
     examples = fitted.examples
-    at = np.flatnonzero(examples.labelled & ~np.isnan(fitted.raw))
+    known = ~np.isnan(fitted.raw)
+    at = np.flatnonzero(examples.decided & known)
     good = examples.label[at] >= 0.5
     calibration, best = None, None
     if min(good.sum(), (~good).sum()) > 0 and len(at) >= MIN_CALIBRATION_LABELS:
-        fit = fit_calibration(fitted.raw[at], good, weights=examples.weight[at])
+        rows, verdict, weight = examples.verdicts(known)
+        fit = fit_calibration(fitted.raw[rows], verdict, weights=weight)
         calibration, best = fit.to_dict(), best_threshold(fit.apply(fitted.raw[at]), good, metric="kappa")
     categories = {}
     for index, name in enumerate(examples.category_names):

@@ -1,7 +1,10 @@
 """What labels must have, what is only remarked, and how copies, contradictions and leaks are settled."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from quality_judge.errors import LabelError
@@ -91,7 +94,9 @@ def test_an_annotator_who_repeats_a_verdict_has_one_vote():
     assert clean_labels(labelled(*filler(), *rows))[1].counts["tied"] == 4
     rows.append(Sample("", "t", False, annotator="z"))
     cleaned, report = clean_labels(labelled(*filler(), *rows))
-    assert cleaned.samples[-1] == Sample("", "t", False, annotator="y")
+    kept = cleaned.samples[-1]
+    assert (kept.label, kept.annotator) == (False, "y")
+    assert 0.1 < kept.probability < 0.4
     assert report.counts["outvoted"] == 3
 
 
@@ -188,3 +193,95 @@ def test_checking_and_cleaning_report_the_same_and_cleaning_twice_changes_nothin
     again, second = clean_labels(cleaned)
     assert again == cleaned
     assert second.warnings == ()
+
+
+def crowd(accuracies, *, rows, seed, alone=0):
+    """Every annotator judges the same `rows` texts, and `alone` texts more that nobody else sees: (truth, labels)."""
+    dice = np.random.default_rng(seed)
+    truth = {f"text {at}": bool(dice.random() < 0.5) for at in range(rows + alone * len(accuracies))}
+    names = list(truth)
+    said = [
+        Sample("", text, truth[text] == bool(dice.random() < accuracy), annotator=f"annotator {who}")
+        for who, accuracy in enumerate(accuracies)
+        for text in [*names[:rows], *names[rows + who * alone : rows + (who + 1) * alone]]
+    ]
+    return truth, labelled(*said)
+
+
+def log_loss(truth, probability):
+    return -np.mean([np.log(probability[text] if good else 1 - probability[text]) for text, good in truth.items()])
+
+
+@pytest.mark.parametrize("accuracies", [(0.85, 0.85, 0.85), (0.95, 0.8, 0.65), (0.95, 0.9, 0.8, 0.65, 0.6)])
+def test_what_annotators_say_together_is_nearer_the_truth_than_their_majority(accuracies):
+    """200 rows. Over 40 seeds log-loss was lower than that of the smoothed majority by .066 at least, at the hardest
+    case by .168 ± .035: with another seed this fails less than once in 1,000."""
+    truth, labels = crowd(accuracies, rows=200, seed=0)
+    kept = {row.completion: row.probability for row in clean_labels(labels)[0].samples}
+    good = Counter(row.completion for row in labels.samples if row.label)
+    majority = {text: (good[text] + 1) / (len(accuracies) + 2) for text in truth}
+    assert log_loss(truth, {text: kept.get(text, 0.5) for text in truth}) < log_loss(truth, majority) - 0.05
+
+
+def test_a_dishonest_annotator_is_named_and_counts_for_next_to_nothing():
+    """60 shared rows: over 500 seeds the liar was named every time, and none of the honest ones."""
+    truth, labels = crowd((0.9, 0.9, 0.9, 0.1), rows=60, seed=1, alone=20)
+    cleaned, report = clean_labels(labels)
+    assert report.agreement.distrusted == ("annotator 3",)
+    assert "annotator 'annotator 3'" in report.warnings[0]
+    assert accounted(report)
+    lone = [row for row in cleaned.samples if row.annotator == "annotator 3"]
+    believed = [row for row in lone if row.probability is None or abs(row.probability - 0.5) > 0.3]
+    assert not [row for row in believed if row.label != truth[row.completion]]
+    assert report.agreement.annotators["annotator 3"]["sensitivity"] < 0.4
+    assert report.agreement.annotators["annotator 0"]["verdicts"] == 80
+
+
+def test_honest_annotators_of_unequal_skill_are_not_named():
+    """The weakest is right on 65%: over 1,000 seeds they were named in 2%."""
+    assert clean_labels(crowd((0.95, 0.8, 0.65), rows=100, seed=2)[1])[1].agreement.distrusted == ()
+
+
+def test_a_tie_is_settled_where_one_annotator_is_known_to_be_better():
+    _, labels = crowd((0.98, 0.95, 0.65), rows=120, seed=3)
+    tie = [Sample("", "tie", True, annotator="annotator 0"), Sample("", "tie", False, annotator="annotator 2")]
+    cleaned, report = clean_labels(labelled(*labels.samples, *tie))
+    (kept,) = [row for row in cleaned.samples if row.completion == "tie"]
+    assert kept.label is True
+    assert 0.55 < kept.probability < 1
+    assert accounted(report)
+
+
+def test_a_lone_verdict_stays_hard_while_little_is_known_of_its_annotator():
+    rows = [Sample("", f"t{n}", n % 2 == 0, annotator="x") for n in range(12)]
+    cleaned, _ = clean_labels(labelled(*rows, replace(rows[0], annotator="y"), replace(rows[1], annotator="y")))
+    assert {row.probability is None for row in cleaned.samples[2:]} == {True}
+    assert {row.probability is None for row in cleaned.samples[:2]} == {False}
+
+
+def test_one_annotator_alone_is_no_crowd():
+    rows = [Sample("", f"t{n // 2}", n % 4 < 2, annotator="x") for n in range(20)]
+    cleaned, report = clean_labels(labelled(*rows))
+    assert report.agreement.to_dict()["annotators"] == {}
+    assert {row.probability for row in cleaned.samples} == {None}
+
+
+def test_what_is_kept_depends_on_neither_the_order_of_rows_nor_the_names_of_annotators():
+    _, labels = crowd((0.9, 0.8, 0.7), rows=40, seed=4, alone=10)
+    renamed = [replace(row, annotator="zyx"[int(row.annotator[-1])]) for row in reversed(labels.samples)]
+    first, second = (
+        {row.completion: pytest.approx(row.probability, abs=1e-6) for row in clean_labels(each)[0].samples}
+        for each in (labels, labelled(*renamed))
+    )
+    assert first == {text: value.expected for text, value in second.items()}
+
+
+def test_agreement_is_reported_for_samples_and_categories():
+    rows = [CategoryRow("", f"c{n}", {"spam": n % 2 == 0}, annotator=who) for n in range(6) for who in ("x", "y")]
+    _, labels = crowd((0.99, 0.99), rows=40, seed=5)
+    found = clean_labels(labelled(*labels.samples, *rows))[1].agreement
+    assert found.shared_rows == 40
+    assert found.alpha > 0.8
+    assert found.category_alpha == {"spam": 1.0}
+    assert [(pair["rows"], pair["kappa"] > 0.8) for pair in found.kappa] == [(40, True)]
+    json.dumps(found.to_dict(), allow_nan=False)

@@ -129,3 +129,12 @@ def test_fewer_groups_than_folds_give_fewer_folds(build, made):
 def test_rows_that_all_share_one_prompt_are_refused_with_advice(build, made):
     with pytest.raises(LabelError, match="a prompt that all rows share"):
         build(made.samples(8, prompt="the same for all")).folds(4, 0)
+
+
+def test_a_sample_is_learnt_by_its_probability_where_it_has_one(build):
+    examples = build([Sample("", "one", True, probability=0.7, weight=2.0), Sample("", "two", False)])
+    assert examples.label.tolist() == [0.7, 0.0]
+    assert examples.decided.tolist() == [True, True]
+    text, good, weight = examples.verdicts(np.ones(2, bool))
+    assert (text.tolist(), good.tolist()) == ([0, 1, 0], [True, False, False])
+    np.testing.assert_allclose(weight, [1.4, 1.0, 0.6])

@@ -154,3 +154,23 @@ def test_linear_takes_sparse_and_dense_features_alike(dice):
     linear = Linear(WEIGHT, 0.5)
     np.testing.assert_allclose(linear.raw(features), linear.raw(sparse.csr_matrix(features)))
     np.testing.assert_allclose(linear.raw(features), features @ WEIGHT + 0.5)
+
+
+def test_a_soft_label_is_learnt_as_both_verdicts_by_their_share(dice):
+    features = dice.normal(size=(60, 4))
+    label = np.clip(1 / (1 + np.exp(-features @ WEIGHT)), 0.01, 0.99)
+    label[:20] = label[:20] >= 0.5
+    weight = dice.uniform(0.5, 2, 60)
+    found = fit_linear(features, examples_of(label, weight=weight), np.ones(60, bool), strength=0.3)
+    theirs = LogisticRegression(C=0.3, class_weight="balanced", max_iter=300).fit(
+        np.concatenate([features, features]), np.repeat([1, 0], 60),
+        sample_weight=np.concatenate([weight * label, weight * (1 - label)]),
+    )  # fmt: skip
+    np.testing.assert_allclose(found.raw(features), theirs.decision_function(features), atol=2e-3)
+
+
+def test_a_soft_label_orders_by_what_it_leans_to_and_an_open_one_not_at_all():
+    examples = examples_of([0.9, 0.8, 0.2, 0.55, 0.45])
+    raw = np.array([3.0, 2.0, 1.0, -9.0, 9.0])
+    assert order_score(examples, raw, all_of(examples)) == 1.0
+    assert order_score(examples, -raw, all_of(examples)) == 0.0
