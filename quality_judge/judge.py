@@ -135,7 +135,7 @@ class JudgeSpec(Strict):
     rubric: Rubric
     encoding: Encoding
     method: Literal["frozen", "lora", "full"]
-    pooling: Literal["mean", "last"]
+    pooling: Literal["layers", "last"]
     lora: Lora | None
     stack: Stack
     categories: tuple[str, ...] = ()

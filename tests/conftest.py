@@ -129,7 +129,7 @@ def small_spec(**changes):
     )  # fmt: skip
     fields = {
         "name": "small", "kind": "scalar", "rubric": NO_RUBRIC, "encoding": encoding, "method": "frozen",
-        "pooling": "mean",
+        "pooling": "layers",
         "base": BaseReference(id="some/base", revision=None, architecture="encoder", sha256="0" * 64), "lora": None,
         "stack": Stack(bias=0.25, model=1.5, surface=0.0), "calibration": {"kind": "platt", "slope": 1.5,
         "offset": -0.25},

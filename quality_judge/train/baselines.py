@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_union
 
 from quality_judge.engine.encode import Encoder
+from quality_judge.engine.weights import hidden_size
 from quality_judge.labels import FlatLabels
 from quality_judge.train.examples import Examples, read_for
 from quality_judge.train.fit import Fitted
@@ -58,11 +59,12 @@ def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers 
 
 
 def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
-    """A logistic regression on the base's own pooled states."""
+    """A logistic regression on the base's own last states, pooled: what most people call a frozen base."""
     examples, device = fitted.examples, next(fitted.model.parameters()).device.type
-    known = fitted.states
+    width = hidden_size(fitted.base)
+    known = fitted.states[:, -width:]
     tokens = Encoder(fitted.tokenizer_json, fitted.encoding).encode(texts, prompts).tokens
-    states = frozen_states(fitted.base, fitted.encoding, tokens, fitted.model.pooling, device)
+    states = frozen_states(fitted.base, fitted.encoding, tokens, fitted.model.pooling, device)[:, -width:]
     mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
     standard = (known - mean) / scale
     strength = _strength(standard, examples)

@@ -24,7 +24,7 @@ from quality_judge.train.examples import Examples
 
 COUNT_SCALES = (0.0, 0.3)
 SURFACE_STRENGTHS = (1.0, 10.0)
-FROZEN_STRENGTHS = (0.003, 0.03, 0.3)
+FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
 MAX_SPANNED_ROWS = 1500
 SPAN_TOLERANCE = 1e-10
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix

@@ -19,7 +19,7 @@ from torch import Tensor
 from quality_judge.bases import Base
 from quality_judge.config import TrainConfig
 from quality_judge.engine.encode import Ragged
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import Pooling, ScalarModel
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body, precision_here
 from quality_judge.errors import CheckFailed
@@ -43,7 +43,6 @@ MAX_FULL_PARAMETERS = 200_000_000
 PREDICT_TEXTS = 64
 MAX_SPREAD_TEXTS = 256
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
-Pooling = Literal["mean", "last"]
 Method = Literal["frozen", "lora", "full"]
 
 
@@ -57,7 +56,7 @@ class ModelFitter:
         self.base, self.encoding, self.examples, self.folds, self.config = base, encoding, examples, folds, config
         self.progress = progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pooling: Pooling = "mean" if base.architecture == "encoder" else "last"
+        self.pooling: Pooling = "layers" if base.architecture == "encoder" else "last"
         self.outputs = 1 + len(examples.category_names)
         self.body = load_body(base, attention=TRAINING_ATTENTION)
         self.states = self._frozen_states()
@@ -156,7 +155,7 @@ class ModelFitter:
         """A fresh copy of the base under the linear probe of its own states."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            model = ScalarModel(copy.deepcopy(self.body), self.states.shape[1], self.outputs, self.pooling)
+            model = ScalarModel(copy.deepcopy(self.body), hidden_size(self.base), self.outputs, self.pooling)
         probe = fit_linear(self.standard, self.examples, among, strength=self.strength)
         with torch.no_grad():
             model.head.weight[0] = torch.from_numpy(probe.weight / self.scale).float()

@@ -8,7 +8,7 @@ from torch import nn
 
 from quality_judge.bases import find_base
 from quality_judge.engine.encode import Ragged, build_encoding
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import POOLED_LAYERS, ScalarModel
 from quality_judge.engine.scorer import ForwardPool, Scorer, load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, hidden_size, load_tokenizer
 from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, BaseReference, save_judge
@@ -24,7 +24,7 @@ def judge(tiny_base, make_spec, judge_files, tmp_path):
     encoding, tokenizer_json = build_encoding(load_tokenizer(base), "encoder", max_tokens=32, cut_at="head", limit=None)
     reference = BaseReference(id=base.id, revision=base.revision, architecture="encoder", sha256=base.sha256())
     generator = torch.Generator().manual_seed(3)
-    head = {HEAD_WEIGHT: torch.randn(1, hidden_size(base), generator=generator), HEAD_BIAS: torch.zeros(1)}
+    head = {HEAD_WEIGHT: torch.randn(1, POOLED_LAYERS * hidden_size(base), generator=generator), HEAD_BIAS: torch.zeros(1)}
     fitted = fit_platt(np.linspace(-1, 1, 40), np.arange(40) > 20).to_dict()
     files = {**judge_files, TOKENIZER_FILE: tokenizer_json.encode(), HEAD_FILE: to_safetensors(head)}
     return save_judge(tmp_path / "scored-with", make_spec(base=reference, encoding=encoding, calibration=fitted), files)
@@ -42,18 +42,18 @@ class Strange(nn.Module):
         super().__init__()
         self.calls = 0
 
-    def forward(self, input_ids, attention_mask, use_cache):
+    def forward(self, input_ids, attention_mask, use_cache, output_hidden_states):
         self.calls += 1
         if (input_ids == 7).any():
             raise torch.OutOfMemoryError("out of memory")
         hidden = input_ids[:, :, None].float()
         hidden = hidden.masked_fill(input_ids[:, :, None] == 5, float("nan"))
         hidden = hidden.masked_fill(input_ids[:, :, None] == 6, float("inf"))
-        return type("Output", (), {"last_hidden_state": hidden})()
+        return type("Output", (), {"last_hidden_state": hidden, "hidden_states": (hidden, hidden, hidden, hidden)})()
 
 
 def strange_pool():
-    model = ScalarModel(Strange(), 1, 1, "mean")
+    model = ScalarModel(Strange(), 1, 1, "last")
     nn.init.ones_(model.head.weight)
     return ForwardPool(model, device="cpu", dtype=torch.float32, threads=1)
 

@@ -49,6 +49,13 @@ def states(body):
         return body.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS), use_cache=False).last_hidden_state
 
 
+def layer_means(body):
+    with torch.inference_mode():
+        every = body.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS), output_hidden_states=True).hidden_states
+    depth = len(every) - 1
+    return torch.cat([every[depth // 3].mean(1), every[2 * depth // 3].mean(1), every[depth].mean(1)], dim=1)
+
+
 def lora_tensors(body, *, seed=0):
     """An adapter over every linear layer of `body` as peft trains one: its tensors in our names; peft's merged body."""
     peft = pytest.importorskip("peft")
@@ -152,14 +159,14 @@ def test_a_body_is_the_pretrained_one_and_pads_change_nothing(tiny_base, model_t
         states(body),
         states(AutoModel.from_pretrained(base.folder, attn_implementation=body.config._attn_implementation)),
     )
-    for pooling in ("mean", "last"):
+    for pooling in ("layers", "last"):
         model = ScalarModel(body, hidden_size(base), 1, pooling).eval()
         other = IDS.clone()
         other[1, 6:] = 3
         with torch.inference_mode():
             pooled, again, alone = model.pooled(IDS, LENGTHS), model.pooled(other, LENGTHS), states(body)
         assert torch.equal(pooled, again)
-        expected = alone[0].mean(0) if pooling == "mean" else alone[0, -1]
+        expected = layer_means(body)[0] if pooling == "layers" else alone[0, -1]
         torch.testing.assert_close(pooled[0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -212,19 +219,24 @@ def saved(tmp_path, tiny_base, make_spec, judge_files):
     return save_it
 
 
-HEAD = {HEAD_WEIGHT: torch.linspace(-1, 1, 32)[None, :], HEAD_BIAS: torch.tensor([0.5])}
+def head_of(width):
+    return {HEAD_WEIGHT: torch.linspace(-1, 1, width)[None, :], HEAD_BIAS: torch.tensor([0.5])}
 
 
-@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "mean"), ("llama", "last")])
+HEAD = head_of(3 * 32)
+
+
+@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "layers"), ("llama", "last")])
 def test_a_loaded_judge_is_base_adapter_and_head(tiny_base, saved, model_type, pooling):
     tensors, merged = lora_tensors(load_body(find_base(str(tiny_base(model_type)))))
-    model = load_model(saved(model_type, head=HEAD, adapter=tensors, method="lora", lora=LORA, pooling=pooling))
+    head = head_of(3 * 32 if pooling == "layers" else 32)
+    model = load_model(saved(model_type, head=head, adapter=tensors, method="lora", lora=LORA, pooling=pooling))
     assert not model.training
     hidden = states(merged)
-    pooled = hidden.mean(1) if pooling == "mean" else hidden[:, -1]
+    pooled = layer_means(merged) if pooling == "layers" else hidden[:, -1]
     with torch.inference_mode():
         outputs = model(IDS, torch.tensor([10, 10]))
-    np.testing.assert_allclose(outputs, pooled @ HEAD[HEAD_WEIGHT].T + 0.5, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs, pooled @ head[HEAD_WEIGHT].T + 0.5, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
