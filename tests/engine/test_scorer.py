@@ -24,7 +24,8 @@ def judge(tiny_base, make_spec, judge_files, tmp_path):
     encoding, tokenizer_json = build_encoding(load_tokenizer(base), "encoder", max_tokens=32, cut_at="head", limit=None)
     reference = BaseReference(id=base.id, revision=base.revision, architecture="encoder", sha256=base.sha256())
     generator = torch.Generator().manual_seed(3)
-    head = {HEAD_WEIGHT: torch.randn(1, POOLED_LAYERS * hidden_size(base), generator=generator), HEAD_BIAS: torch.zeros(1)}
+    weight = torch.randn(1, POOLED_LAYERS * hidden_size(base), generator=generator)
+    head = {HEAD_WEIGHT: weight, HEAD_BIAS: torch.zeros(1)}
     fitted = fit_platt(np.linspace(-1, 1, 40), np.arange(40) > 20).to_dict()
     files = {**judge_files, TOKENIZER_FILE: tokenizer_json.encode(), HEAD_FILE: to_safetensors(head)}
     return save_judge(tmp_path / "scored-with", make_spec(base=reference, encoding=encoding, calibration=fitted), files)
