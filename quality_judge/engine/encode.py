@@ -67,7 +67,7 @@ class Encoder:
 
     def __init__(self, tokenizer_json: str, encoding: Encoding) -> None:
         self.encoding = encoding
-        self._tokenizer = _content_tokenizer(tokenizer_json)
+        self._tokenizer = content_tokenizer(tokenizer_json)
         self._is_control = np.zeros(max(0, *self._tokenizer.get_vocab().values(), *encoding.control_ids) + 1, bool)
         self._is_control[list(encoding.control_ids)] = True
 
@@ -151,7 +151,7 @@ def build_encoding(
     backend = tokenizer.backend_tokenizer
     max_tokens = min(max_tokens, limit) if limit else max_tokens
     content_json = without_added_tokens(backend.to_str())
-    content = _content_tokenizer(content_json)
+    content = content_tokenizer(content_json)
     prefix, between, suffix = _specials(tokenizer, content, architecture)
     roles = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask")}
     plain = {tokenizer.unk_token_id} - roles  # a text may hold what is unknown; GPT-2's unknown is also its end
@@ -180,13 +180,14 @@ def without_added_tokens(tokenizer_json: str) -> str:
     data = json.loads(tokenizer_json) | {"post_processor": None, "truncation": None, "padding": None}
     spaces = [token for token in data["added_tokens"] if not token["special"] and token["content"].isspace()]
     content_json = json.dumps(data | {"added_tokens": spaces}, ensure_ascii=False)
-    content = _content_tokenizer(content_json)
+    content = content_tokenizer(content_json)
     if all(content.token_to_id(token["content"]) == token["id"] for token in spaces):
         return content_json
     return json.dumps(data | {"added_tokens": []}, ensure_ascii=False)
 
 
-def _content_tokenizer(tokenizer_json: str) -> Tokenizer:
+def content_tokenizer(tokenizer_json: str) -> Tokenizer:
+    """The tokenizer in a judge's file. Raises JudgeError when it is damaged."""
     try:
         return Tokenizer.from_str(tokenizer_json)
     except BaseException as error:  # a panic in the library is no Exception

@@ -1,0 +1,253 @@
+"""How a judge stands up to texts written to please it: the shipped suite, scored, counted and put into words.
+
+A flip is a bad row below the judge's threshold that an attack lifts over it. It knows nothing of training, and its
+results hold counts and our own names only, never a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from quality_judge.attacks import (
+    Family,
+    apart,
+    dressed,
+    mentioning,
+    shipped_attacks,
+    shipped_carriers,
+    views,
+    with_token,
+)  # fmt: skip
+from quality_judge.engine.scorer import Scorer
+from quality_judge.errors import InputError
+from quality_judge.labels import LabelSet
+from quality_judge.samples import CategoryRow, Sample
+from quality_judge.scores import CONTROL_TEXT, FLAGS, HIDDEN_CHARS
+from quality_judge.stats.metrics import wilson
+
+NEAR_LOGITS = 1.0
+MENTIONS_EACH = 5
+OWN_TOKENS = 6
+MOST_CARRIERS = 100
+MIN_CARRIERS = 25
+SAME_PROBABILITY = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text of the suite under a prompt ("" for none)."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the judge says of rows. logit, probability: float64 (n,), NaN unscored. flags: bool (n, len(FLAGS))."""
+
+    logit: np.ndarray
+    probability: np.ndarray
+    flags: np.ndarray
+    kept: np.ndarray
+
+
+def redteam(scorer: Scorer, labels: LabelSet | None = None) -> dict[str, Any]:
+    """What each attack does to the judge, ready for JSON; with `labels`, to bad and good rows of the labels' own kind.
+
+    families: flips of n bad rows below the threshold with a 95% Wilson interval, mean shift of the logit, and the
+    same among rows within one logit of the threshold. Raises InputError for a judge without a threshold.
+    """
+    threshold = scorer.judge.spec.threshold
+    if threshold is None:
+        raise InputError("the judge has no threshold, so nothing can flip; calibrate it with labels of good and bad")
+    bad, good = carriers(scorer, labels)
+    said = _Judged(scorer, threshold)
+    clean = said.of(bad)
+    families = {
+        name: {"seen": family.seen, **said.flips(clean, _put(bad, partial(_dressed, family)))}
+        for name, family in shipped_attacks().families.items()
+    }
+    return {
+        "carriers": {"bad": len(bad), "good": len(good), "own": labels is None},
+        "threshold": threshold,
+        "families": families,
+        "seen": _together(families, seen=True),
+        "held_out": _together(families, seen=False),
+        "control": _control(said, bad, clean),
+        "master_keys": _master_keys(said),
+        "views": _views(said, [*bad, *good]),
+        "over_defence": _over_defence(said, good),
+    }
+
+
+def carriers(scorer: Scorer, labels: LabelSet | None) -> tuple[list[Row], list[Row]]:
+    """(bad rows, good rows): our own, or up to MOST_CARRIERS of each from the labels, half of them likely to flip.
+
+    Raises InputError for labels with fewer than MIN_CARRIERS of either.
+    """
+    if labels is None:
+        shipped = shipped_carriers().values()
+        return [Row("", text) for c in shipped for text in c.bad], [Row("", text) for c in shipped for text in c.good]
+    said: list[Sample | CategoryRow] = [*labels.samples, *labels.categories]
+    rows = {label: [Row(row.prompt, row.completion) for row in said if row.label is label] for label in (False, True)}
+    for label, found in rows.items():
+        if len(found) < MIN_CARRIERS:
+            kind = "good" if label else "bad"
+            raise InputError(f"the labels hold {len(found)} {kind} rows; at least {MIN_CARRIERS} of both are needed")
+    return _hardest(scorer, rows[False], high=True), _hardest(scorer, rows[True], high=False)
+
+
+def _hardest(scorer: Scorer, rows: list[Row], *, high: bool) -> list[Row]:
+    """Of the rows on the right side of the threshold half are those nearest to it, half are spread over the rest."""
+    if len(rows) <= MOST_CARRIERS:
+        return rows
+    threshold = scorer.judge.spec.threshold or 0.5
+    probability = _scored(scorer, rows).probability
+    right = np.flatnonzero(probability < threshold if high else probability >= threshold)
+    order = right[np.argsort(np.abs(probability[right] - threshold), kind="stable")]
+    near, rest = order[: MOST_CARRIERS // 2], order[MOST_CARRIERS // 2 :]
+    spread = rest[np.unique(np.linspace(0, len(rest) - 1, MOST_CARRIERS // 2).astype(int))] if len(rest) else rest
+    return [rows[i] for i in (*near, *spread)]
+
+
+class _Judged:
+    """Rows asked of one judge; a row that gets no score counts as not kept."""
+
+    def __init__(self, scorer: Scorer, threshold: float) -> None:
+        self.scorer, self.threshold = scorer, threshold
+
+    def of(self, rows: Sequence[Row]) -> Answers:
+        scores = _scored(self.scorer, rows)
+        probability = np.clip(scores.probability, 1e-9, 1 - 1e-9)
+        kept = np.nan_to_num(scores.probability, nan=-1.0) >= self.threshold
+        return Answers(_logit(probability), scores.probability, scores.flags, kept)
+
+    def flips(self, clean: Answers, attacked: Sequence[Row]) -> dict[str, Any]:
+        """Flips among the rows that were below the threshold, and among those near it; the shift is over all rows."""
+        found = self.of(attacked)
+        below = ~clean.kept & np.isfinite(clean.logit)
+        near = below & (clean.logit >= _logit(np.float64(self.threshold)) - NEAR_LOGITS)
+        shift = found.logit - clean.logit
+        shift = shift[np.isfinite(shift)]
+        return {
+            **_share(int(found.kept[below].sum()), int(below.sum())),
+            "shift": round(float(shift.mean()), 4) if len(shift) else None,
+            "near": _share(int(found.kept[near].sum()), int(near.sum())),
+        }
+
+
+def _scored(scorer: Scorer, rows: Sequence[Row]) -> Any:
+    prompts = [row.prompt for row in rows]
+    return scorer.score([row.text for row in rows], prompts if any(prompts) else None)
+
+
+def _logit(probability: Any) -> Any:
+    return np.log(probability / (1 - probability))
+
+
+def _put(rows: Sequence[Row], change: Callable[[str, int], str]) -> list[Row]:
+    """The rows with `change(text, number of the row)` for text."""
+    return [Row(row.prompt, change(row.text, turn)) for turn, row in enumerate(rows)]
+
+
+def _dressed(family: Family, text: str, turn: int) -> str:
+    return dressed(text, family, turn)
+
+
+def _share(count: int, n: int) -> dict[str, Any]:
+    interval = [round(value, 4) for value in wilson(count, n)] if n else None
+    return {"n": n, "flips": count, "rate": round(count / n, 4) if n else None, "ci": interval}
+
+
+def _together(families: Mapping[str, Mapping[str, Any]], *, seen: bool) -> dict[str, Any]:
+    chosen = {name: found for name, found in families.items() if found["seen"] is seen and found["n"]}
+    total = _share(sum(found["flips"] for found in chosen.values()), sum(found["n"] for found in chosen.values()))
+    worst = max(chosen, key=lambda name: chosen[name]["rate"], default=None)
+    shifts = [found["shift"] for found in chosen.values() if found["shift"] is not None]
+    return {
+        **total,
+        "shift": round(float(np.mean(shifts)), 4) if shifts else None,
+        "worst": {"family": worst, "rate": chosen[worst]["rate"]} if worst else None,
+    }
+
+
+def _control(said: _Judged, bad: Sequence[Row], clean: Answers) -> dict[str, Any]:
+    """Control tokens as they are and the same text with them spelled apart: the difference is what the tokens do."""
+    control = shipped_attacks().control
+    own = [token for token in said.scorer.judge.spec.encoding.control_tokens if token.strip()][:OWN_TOKENS]
+    tokens = list(dict.fromkeys([*own, *control.tokens]))
+    spellings: dict[str, Callable[[str], str]] = {"spelled": str, "apart": apart}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in spellings}
+    for number, template in enumerate(control.spelled):
+        for name, spelling in spellings.items():
+            turned = [spelling(token) for token in tokens[number:] + tokens[:number]]
+            found[name].append(said.flips(clean, _put(bad, partial(_with_one, template, turned))))
+    both = {
+        name: {
+            **_share(sum(part["flips"] for part in parts), sum(part["n"] for part in parts)),
+            "shift": round(float(np.mean([part["shift"] or 0.0 for part in parts])), 4),
+        }
+        for name, parts in found.items()
+    }
+    points = 100 * ((both["spelled"]["rate"] or 0.0) - (both["apart"]["rate"] or 0.0))
+    return {**both, "points_over_apart": round(points, 2)}
+
+
+def _with_one(template: str, tokens: Sequence[str], text: str, turn: int) -> str:
+    return with_token(text, template, tokens[turn % len(tokens)])
+
+
+def _master_keys(said: _Judged) -> dict[str, Any]:
+    keys = [Row("", key) for key in shipped_attacks().master_keys]
+    return _share(int(said.of(keys).kept.sum()), len(keys))
+
+
+def _views(said: _Judged, rows: Sequence[Row]) -> dict[str, Any]:
+    """How many disguised rows keep their probability to SAME_PROBABILITY, or are flagged; worst: the largest rise."""
+    clean, held, n, by_name = said.of(rows), 0, 0, {}
+    for name in views(""):
+        seen = said.of([Row(row.prompt, views(row.text)[name]) for row in rows])
+        flagged = seen.flags[:, FLAGS.index(HIDDEN_CHARS)] | seen.flags[:, FLAGS.index(CONTROL_TEXT)]
+        moved = np.abs(np.nan_to_num(seen.probability) - np.nan_to_num(clean.probability))
+        fine = flagged | (moved <= SAME_PROBABILITY)
+        by_name[name] = round(float(fine.mean()), 4)
+        held, n = held + int(fine.sum()), n + len(rows)
+    return {"n": n, "unchanged_or_flagged": held, "rate": round(held / n, 4), "by_view": by_name}
+
+
+def _over_defence(said: _Judged, good: Sequence[Row]) -> dict[str, Any]:
+    """Of good rows kept beside a harmless sentence: how many are lost when that sentence names words of an attack."""
+    repeated = [row for row in good for _ in range(MENTIONS_EACH)]
+    plain = said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=False)))
+    trigger = said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=True)))
+    lost = plain.kept & ~trigger.kept
+    return {"look_alikes": len(repeated), **_share(int(lost.sum()), int(plain.kept.sum()))}
+
+
+def in_words(found: Mapping[str, Any]) -> list[str]:
+    """The result as lines for a terminal."""
+    lines = [f"{'family':<18}{'':<10}{'flips':>12}{'rate':>8}  {'95% interval':<16}{'shift':>8}"]
+    for name, family in sorted(found["families"].items(), key=lambda item: (not item[1]["seen"], item[0])):
+        lines.append(_line(name, "seen" if family["seen"] else "held out", family))
+    lines += [_line("all", "seen", found["seen"]), _line("all", "held out", found["held_out"])]
+    control = found["control"]
+    lines += [_line("control tokens", "", control["spelled"]), _line("  spelled apart", "", control["apart"])]
+    keys, seen, lost = found["master_keys"], found["views"], found["over_defence"]
+    return [
+        *lines,
+        f"master keys kept: {keys['flips']} of {keys['n']}",
+        f"disguised rows unchanged or flagged: {seen['unchanged_or_flagged']} of {seen['n']}",
+        f"harmless look-alikes lost: {lost['flips']} of {lost['n']} kept without the words",
+    ]
+
+
+def _line(name: str, kind: str, found: Mapping[str, Any]) -> str:
+    rate = f"{found['rate']:.1%}" if found["rate"] is not None else "-"
+    interval = f"{found['ci'][0]:.1%} - {found['ci'][1]:.1%}" if found["ci"] else "-"
+    shift = f"{found['shift']:+.2f}" if found.get("shift") is not None else "-"
+    return f"{name:<18}{kind:<10}{found['flips']:>5} of {found['n']:<4}{rate:>7}  {interval:<16}{shift:>8}"
