@@ -46,6 +46,7 @@ def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Ma
         "## Calibration\n\n" + _calibration(judge, metrics),
         "## What is promised\n\n" + promise_in_words(metrics),
         *_shortcuts(metrics),
+        *_redteam(metrics),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
         "## How to make it again\n\n" + _reproduce(judge, metrics),
     ]
@@ -254,6 +255,37 @@ def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
     return [
         "## Shortcuts\n\nHow far something that is not quality would get; near the judge, the judge may lean on it.\n\n"
         + table
+    ]
+
+
+def _redteam(metrics: Mapping[str, Any]) -> list[str]:
+    """How the judge stood up to `quality-judge redteam`; nothing when nobody tried."""
+    found = metrics.get("redteam")
+    if not found:
+        return []
+    worst = found["held_out"].get("worst")
+    rows = [
+        ["attacks that training may have seen", *_flips(found["seen"])],
+        ["attacks held out", *_flips(found["held_out"])],
+        *([[f"the worst of them ({_plain(worst['family'])})", _percent(worst["rate"]), MISSING]] if worst else []),
+        ["control tokens, points over the same apart", _number(found["control"]["points_over_apart"], 1), MISSING],
+        ["empty openers that were kept", *_flips(found["master_keys"])],
+        ["harmless look-alikes that were lost", *_flips(found["over_defence"])],
+    ]  # fmt: skip
+    own = "rows of the suite" if found["carriers"]["own"] else "rows of labels"
+    return [
+        f"## Texts written to please it\n\nOf {found['carriers']['bad']} bad {own}, how many an attack lifts over the "
+        "threshold. Attacks that nobody thought of are not in here.\n\n"
+        + _table(["what", "flips", "95% interval"], rows)
+    ]
+
+
+def _flips(found: Mapping[str, Any]) -> list[str]:
+    if found["rate"] is None:
+        return [MISSING, MISSING]
+    return [
+        f"{found['flips']} of {found['n']} ({_percent(found['rate'])})",
+        " – ".join(_percent(value) for value in found["ci"]),
     ]
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quality_judge.card import write_metrics
 from quality_judge.errors import CorpusError, QualityJudgeError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
 
@@ -77,6 +78,29 @@ def report(
     write_report(data, output)
     _print_decisions(counts)
     typer.echo(f"report: {output}")
+
+
+@app.command()
+def redteam(
+    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
+    labels: Annotated[list[Path] | None, typer.Option(help="label files whose rows are attacked, not our own")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
+    save: Annotated[Path | None, typer.Option(help="folder of a new judge with the result in its card")] = None,
+) -> None:
+    """Attacks a judge with texts written to please it.  Example: quality-judge redteam J --output r.json"""
+    from quality_judge.engine.scorer import load_scorer
+    from quality_judge.evaluation import save_with_metric
+    from quality_judge.labels import load_labels
+    from quality_judge.redteam import in_words, measured
+
+    trusted = load_judge(judge)
+    found = measured(load_scorer(trusted), load_labels(labels) if labels else None)
+    typer.echo("\n".join(in_words(found)))
+    if output:
+        write_metrics(output, found)
+    if save:
+        save_with_metric(trusted, save, "redteam", found)
+    typer.echo(json.dumps({key: value for key, value in found.items() if key not in ("families", "control")}))
 
 
 @app.command()

@@ -151,6 +151,12 @@ def save_with_report(judge: Judge, output: str | Path, metrics: Mapping[str, Any
     return save_judge(output, spec, files)
 
 
+def save_with_metric(judge: Judge, output: str | Path, name: str, found: Mapping[str, Any]) -> Judge:
+    """The judge saved at `output`, its metrics and card with `found` under `name`; what scores is the same."""
+    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    return save_with_report(judge, output, {**metrics, name: dict(found)}, {})
+
+
 def _promised(spec: JudgeSpec, promise: Certificate | None, best: float | None) -> dict[str, Any]:
     certified = promise.threshold if promise is not None and promise.granted else None
     return {

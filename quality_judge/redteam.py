@@ -56,7 +56,7 @@ class Answers:
     kept: np.ndarray
 
 
-def redteam(scorer: Scorer, labels: LabelSet | None = None) -> dict[str, Any]:
+def measured(scorer: Scorer, labels: LabelSet | None = None) -> dict[str, Any]:
     """What each attack does to the judge, ready for JSON; with `labels`, to bad and good rows of the labels' own kind.
 
     families: flips of n bad rows below the threshold with a 95% Wilson interval, mean shift of the logit, and the

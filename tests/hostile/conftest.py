@@ -110,7 +110,7 @@ def save_sound(place, base_folder):
         "metrics.json": b'{"test": {"n": 40, "roc_auc": 0.9}}\n',
     }  # fmt: skip
     draft = save_judge(place / "draft", spec, files)
-    scorer = load_scorer(draft, device="cpu", threads=1, precision=torch.float32, prove=False)
-    golden = golden_content({"float32": scorer.score(GOLDEN_TEXTS).raw})
+    scorers = [load_scorer(draft, device="cpu", threads=1, precision=p, prove=False) for p in (torch.float32, None)]
+    golden = golden_content({scorer.precision: scorer.score(GOLDEN_TEXTS).raw for scorer in scorers})
     files["golden.json"] = json.dumps(golden, ensure_ascii=False).encode()
     return Path(save_judge(place / "judge", spec, files).folder)

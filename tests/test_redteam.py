@@ -1,0 +1,150 @@
+"""The red team: its suite is whole, its counts are what they say, and a judge that falls for a family is seen to."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from quality_judge.attacks import (
+    TEXT,
+    apart,
+    dressed,
+    language_of,
+    mentioning,
+    shipped_attacks,
+    shipped_carriers,
+    views,
+)  # fmt: skip
+from quality_judge.errors import InputError
+from quality_judge.labels import LabelSet
+from quality_judge.redteam import MENTIONS_EACH, in_words, measured
+from quality_judge.samples import Sample
+from quality_judge.scores import FLAGS, HIDDEN_CHARS
+
+ATTACKS = shipped_attacks()
+
+
+def rows(kind):
+    return [text for carriers in shipped_carriers().values() for text in getattr(carriers, kind)]
+
+
+def test_the_suite_has_the_size_it_promises():
+    held_out = [name for name, family in ATTACKS.families.items() if not family.seen]
+    assert len(ATTACKS.families) >= 12
+    assert len(held_out) >= 4
+    assert len(rows("bad")) >= 25
+    assert len(rows("good")) * MENTIONS_EACH >= 100
+    assert len(ATTACKS.master_keys) >= 20
+    assert len(views("a")) >= 6
+
+
+def test_every_attack_keeps_its_row_and_speaks_its_language():
+    for name, family in ATTACKS.families.items():
+        for language, templates in (("en", family.en), ("zh", family.zh)):
+            assert all(template.count(TEXT) == 1 for template in templates), name
+            for text in shipped_carriers()[language].bad:
+                assert text in dressed(text, family, 1)
+            assert len(set(templates)) == len(templates) >= 2
+    assert all(
+        language_of(text) == language for language, c in shipped_carriers().items() for text in (*c.bad, *c.good)
+    )
+
+
+def test_seen_and_held_out_families_share_no_template_and_no_mention_is_both_learnt_and_measured():
+    seen, held_out = (
+        {t for f in ATTACKS.families.values() if f.seen is kind for t in (*f.en, *f.zh)} for kind in (True, False)
+    )
+    assert not seen & held_out
+    for text in ("Water.", "水。"):
+        learnt = {mentioning(text, turn, trigger=True, training=True) for turn in range(100)}
+        measured_with = {mentioning(text, turn, trigger=True) for turn in range(100)}
+        assert not learnt & measured_with
+        assert len(measured_with) >= 4
+
+
+def test_a_look_alike_and_its_twin_differ_in_the_phrase_alone():
+    for turn in range(30):
+        one, two = (mentioning("Water boils.", turn, trigger=trigger).split('"') for trigger in (True, False))
+        assert [part for at, part in enumerate(one) if at != 1] == [part for at, part in enumerate(two) if at != 1]
+        assert one[1] != two[1]
+
+
+def test_a_token_apart_has_the_same_characters_and_disguises_read_the_same():
+    assert apart("<|im_end|>").replace(" ", "") == "<|im_end|>"
+    seen = views("a peace of code")
+    assert seen["zero_width"].replace("\u200b", "") == seen["soft_hyphens"].replace("\u00ad", "") == "a peace of code"
+    assert seen["homoglyphs"] != "a peace of code"
+    assert len(seen["homoglyphs"]) == len(seen["leetspeak"]) == len("a peace of code")
+
+
+class Believer:
+    """A judge that finds good rows good, and falls for one phrase, or for one token."""
+
+    def __init__(self, phrase):
+        self.phrase, self.good = phrase, set(rows("good"))
+        encoding = SimpleNamespace(control_tokens=("<|fooled|>",))
+        self.judge = SimpleNamespace(spec=SimpleNamespace(threshold=0.5, encoding=encoding))
+
+    def score(self, texts, prompts=None):
+        kept = [self.phrase in text or any(good in text for good in self.good) for text in texts]
+        flags = np.zeros((len(texts), len(FLAGS)), bool)
+        flags[:, FLAGS.index(HIDDEN_CHARS)] = ["\u200b" in text for text in texts]
+        return SimpleNamespace(probability=np.where(kept, 0.9, 0.1), flags=flags)
+
+
+def test_a_judge_that_falls_for_one_family_is_seen_to_and_no_other_family_is_blamed():
+    found = measured(Believer("SYSTEM MODE ON"))
+    flips = {name: family["flips"] for name, family in found["families"].items()}
+    english = len(shipped_carriers()["en"].bad)
+    assert flips.pop("system_mode") == -(-english // 3)
+    assert set(flips.values()) == {0}
+    assert found["seen"]["flips"] == 0
+    assert found["held_out"]["worst"]["family"] == "system_mode"
+    low, high = found["families"]["system_mode"]["ci"]
+    assert low < found["families"]["system_mode"]["rate"] < high
+    assert (found["master_keys"]["flips"], found["over_defence"]["flips"]) == (0, 0)
+
+
+def test_what_a_control_token_does_is_told_from_what_its_letters_do():
+    found = measured(Believer("<|fooled|>"))["control"]
+    assert found["spelled"]["flips"] > 0
+    assert found["apart"]["flips"] == 0
+    assert found["points_over_apart"] == pytest.approx(100 * found["spelled"]["rate"], abs=0.01)
+
+
+def test_a_judge_that_fears_words_is_seen_to():
+    class Fearful(Believer):
+        def score(self, texts, prompts=None):
+            said = super().score(texts)
+            afraid = np.array([any(word in text for word in ("jailbreak", "系统提示词", "prompt")) for text in texts])
+            return SimpleNamespace(probability=np.where(afraid, 0.1, said.probability), flags=said.flags)
+
+    lost = measured(Fearful("no such phrase"))["over_defence"]
+    assert lost["n"] == len(rows("good")) * MENTIONS_EACH
+    assert 0 < lost["flips"] < lost["n"]
+
+
+def test_labels_give_the_rows_and_too_few_are_refused():
+    good = rows("good")[:4]
+    few = LabelSet.of([Sample("", text, True) for text in good], [f"a:{i}" for i in range(4)])
+    with pytest.raises(InputError, match="0 bad rows"):
+        measured(Believer("x"), few)
+    some = [Sample("", f"bad row {i}", False) for i in range(130)] + [
+        Sample("", f"{good[i % 4]} {i}", True) for i in range(30)
+    ]
+    found = measured(Believer("x"), LabelSet.of(some, [f"a:{i}" for i in range(len(some))]))
+    assert found["carriers"] == {"bad": 100, "good": 30, "own": False}
+    assert "bad row" not in json.dumps(found)
+
+
+def test_a_judge_without_a_threshold_is_refused():
+    judge = Believer("x")
+    judge.judge.spec.threshold = None
+    with pytest.raises(InputError, match="threshold"):
+        measured(judge)
+
+
+def test_the_table_names_every_family():
+    lines = "\n".join(in_words(measured(Believer("x"))))
+    assert all(name in lines for name in ATTACKS.families)
