@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo-output
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: help install demo test check bench airflow airflow-check wheel clean
+.PHONY: help install demo test check bench airflow airflow-check fuzz audit wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,18 @@ airflow-check: .venv-airflow/.installed ## operators and DAG imported and tested
 
 airflow: $(STAMP) airflow-check ## the same, then the DAG run for real, gate open and gate closed
 	PYTHONPATH=. .venv-airflow/bin/python tests/airflow/run_dag.py --python $(PY)
+
+fuzz: $(STAMP) ## a million mutated files against every parser; the tests try 20,000
+	$(PY) tests/hostile/fuzz.py --executions 1000000
+
+.venv-audit/.installed: constraints-audit.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet -r constraints-audit.txt
+	@touch $@
+
+audit: .venv-audit/.installed ## known vulnerabilities of what is pinned (asks PyPI), and bandit over our own code
+	.venv-audit/bin/bandit -q -ll -r quality_judge jobs training
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
 	$(PY) tests/try_wheel.py

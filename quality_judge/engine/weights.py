@@ -62,7 +62,9 @@ def load_tokenizer(base: Base) -> Any:
         raise BaseModelError(f"{base.folder} holds no tokenizer; give a folder with a tokenizer.json")
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=False, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(  # a folder of this machine  # nosec B615
+                str(base.folder), trust_remote_code=False, local_files_only=True
+            )
     except Exception as error:
         raise BaseModelError(
             f"the tokenizer of {base.id} cannot be loaded from {base.folder}: {said(error)}"
@@ -81,7 +83,7 @@ def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
 
     try:
         with quiet():
-            body, info = AutoModel.from_pretrained(
+            body, info = AutoModel.from_pretrained(  # a folder of this machine  # nosec B615
                 str(base.folder), dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
                 use_safetensors=True, local_files_only=True, output_loading_info=True,
             )  # fmt: skip
