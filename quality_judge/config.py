@@ -36,9 +36,12 @@ class TrainConfig(Strict):
     """How a judge is trained. The defaults are those of `conf/judges/default.yaml`."""
 
     method: Literal["auto", "frozen", "lora", "full"] = "auto"
-    loss: Literal["warm_kto", "kto", "bce", "gce"] = "warm_kto"
+    loss: Literal["warm_kto", "kto", "kto_relative", "bce", "gce"] = "warm_kto"
+    ranking_loss: Literal["kwise", "plackett_luce", "dpo"] = "kwise"
     beta: float = Field(1.0, gt=0, le=100)
     warm_fraction: float = Field(0.3, ge=0, le=1)
+    anchor: float = Field(0.0, ge=0, le=100)
+    centering: float = Field(0.01, ge=0, le=100)
     epochs: int = Field(4, ge=1, le=200)
     patience: int = Field(2, ge=1, le=200)
     batch_size: int | None = Field(None, ge=2, le=4096)

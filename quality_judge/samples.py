@@ -2,7 +2,7 @@
 
     Sample       prompt, completion, label        one answer or text, good or bad (a KTO row)
     Preference   prompt, chosen, rejected         one is better than the other (a DPO row)
-    Ranking      prompt, completions              best first (an RLHF row: A > B > C > D)
+    Ranking      prompt, completions, cut         best first (an RLHF row: A > B | C > D)
     CategoryRow  prompt, completion, categories   which defects or hazards a text has (a Llama Guard row)
 
 It knows nothing of files, tokens or models. The column names are those of TRL's datasets.
@@ -19,6 +19,7 @@ LABEL = "label"
 CHOSEN = "chosen"
 REJECTED = "rejected"
 COMPLETIONS = "completions"
+CUT = "cut"
 TEXT = "text"
 CATEGORIES = "labels"
 ROW_ID = "id"
@@ -58,12 +59,16 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """At least two completions of one prompt, best first."""
+    """At least two completions of one prompt, best first, none tied. The first `cut` are good and the rest bad.
+
+    A cut of None says nothing of good and bad, only of better and worse.
+    """
 
     prompt: str
     completions: tuple[str, ...]
     id: str | None = None
     annotator: str | None = None
+    cut: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from quality_judge.labels.label_set import LabelSet, completions_of, label_of
+from quality_judge.labels.label_set import LabelSet, completions_of, labels_of
 from quality_judge.samples import CategoryRow, Preference, Ranking
 
 
@@ -45,10 +45,9 @@ def flatten(labels: LabelSet) -> FlatLabels:
     categories: dict[str, dict[int, float]] = {name: {} for name in names}
     for row in labels.rows():
         texts, first = completions_of(row), len(completions)
-        label = label_of(row)
         prompts += [row.prompt] * len(texts)
         completions += texts
-        said += [np.nan if label is None else float(label)] * len(texts)
+        said += [np.nan if label is None else float(label) for label in labels_of(row)]
         if isinstance(row, Preference | Ranking):
             pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
         if isinstance(row, Ranking):

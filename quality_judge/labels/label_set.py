@@ -69,8 +69,8 @@ class LabelSet:
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """How many rows of each kind, and how many samples and category rows are desirable or not."""
-        labels = [label_of(row) for row in self.rows()]
+        """How many rows of each kind, and how many texts were called desirable or not."""
+        labels = [label for row in self.rows() for label in labels_of(row)]
         return {
             "rows": len(self),
             "samples": len(self.samples),
@@ -83,15 +83,22 @@ class LabelSet:
 
 
 def label_of(row: Row) -> bool | None:
-    """Whether the row is desirable; None for pairs, rankings, and category rows that nobody judged."""
+    """Whether the row is desirable as a whole; None for pairs, rankings, and category rows that nobody judged."""
     return row.label if isinstance(row, Sample | CategoryRow) else None
 
 
-def probability_of(row: Row) -> float | None:
-    """P(desirable) that training learns: the row's own, else 1 or 0 by its label; None without a label."""
-    label = label_of(row)
-    said = row.probability if isinstance(row, Sample) else None
-    return said if said is not None else None if label is None else float(label)
+def labels_of(row: Row) -> tuple[bool | None, ...]:
+    """Whether each of `completions_of(row)` is desirable; None where nobody said so."""
+    if isinstance(row, Ranking) and row.cut is not None:
+        return tuple(place < row.cut for place in range(len(row.completions)))
+    return (label_of(row),) * len(completions_of(row))
+
+
+def probabilities_of(row: Row) -> tuple[float | None, ...]:
+    """P(desirable) that training learns of each text: the row's own, else 1 or 0 by its label; None without a label."""
+    if isinstance(row, Sample) and row.probability is not None:
+        return (row.probability,)
+    return tuple(None if label is None else float(label) for label in labels_of(row))
 
 
 def completions_of(row: Row) -> tuple[str, ...]:

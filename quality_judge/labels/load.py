@@ -30,6 +30,7 @@ from quality_judge.samples import (
     CHOSEN,
     COMPLETION,
     COMPLETIONS,
+    CUT,
     LABEL,
     PROMPT,
     REJECTED,
@@ -146,7 +147,8 @@ class _Parser:
             self.faults.append(f"{COMPLETIONS} is {got}; expected a list of at least 2 texts, best first")
             return None
         prompt, completions = self.texts([(f"{COMPLETIONS}[{place}]", value) for place, value in enumerate(values)])
-        return Ranking(prompt, tuple(completions), self.name(ROW_ID), self.name(ANNOTATOR))
+        cut = self.cut(len(values))
+        return Ranking(prompt, tuple(completions), self.name(ROW_ID), self.name(ANNOTATOR), cut)
 
     def category_row(self) -> CategoryRow:
         prompt, (completion,) = self.texts([self.completion_column()])
@@ -219,6 +221,22 @@ class _Parser:
             return str(value)
         self.faults.append(f"{column} is {type_name(value)}; expected text or a whole number")
         return None
+
+    def cut(self, most: int) -> int | None:
+        """How many of a ranking's texts are good, None where nobody said; 2, 2.0 and "2" say the same."""
+        value = self.cells.get(CUT)
+        if value is None:
+            return None
+        try:
+            cut = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            cut = math.nan
+        if not (cut.is_integer() and 0 <= cut <= most):
+            self.faults.append(
+                f"{CUT} is {_shown(value)}; expected how many of the {most} texts are good: a whole number, 0 to {most}"
+            )
+            return None
+        return int(cut)
 
     def weight(self) -> float:
         value = self.cells.get(WEIGHT, 1.0)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from quality_judge.errors import LabelError
 from quality_judge.labels.annotators import Agreement, find_consensus
-from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of
+from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of, labels_of
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 Verdict = TypeVar("Verdict", bound=Hashable)
@@ -69,7 +69,7 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     P(good). Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places
     leaves that ranking.
     """
-    settled = _Settled(labels.rows(), labels.origins())
+    settled = _Settled(list(labels.rows()), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
     statements: dict[Hashable, list[int]] = {}
     for index, row in enumerate(settled.rows):
@@ -94,7 +94,7 @@ COUNTED = ("duplicates", "contradictions", "outvoted", "tied", "leaks", "repeate
 class _Settled:
     """Rows under examination: which are kept (by index), what was remarked (index, sentence), and the counts."""
 
-    rows: Sequence[Row]
+    rows: list[Row]
     origins: Sequence[str]
     kept: dict[int, Row] = field(default_factory=dict)
     remarks: list[tuple[int, str]] = field(default_factory=list)
@@ -135,7 +135,7 @@ class _Settled:
         if isinstance(row, Ranking) and len(set(row.completions)) < len(row.completions):
             self.counts["repeated"] += 1
             self.remarks.append((index, "ranks the same text twice; its places are left out where they differ"))
-            row = replace(row, completions=_with_one_place(row.completions))
+            row = _with_one_place(row)
         if isinstance(row, Ranking) and len(row.completions) < 2:
             self.counts["tied"] += 1
         else:
@@ -146,6 +146,7 @@ class _Settled:
         winner = _majority((self.rows[index].annotator, verdict) for index, verdict in verdicts.items())
         agreeing = [] if winner is None else [index for index in copies if verdicts[index] == winner]
         if agreeing:
+            self.settle_cut(agreeing)
             self.keep(agreeing[0])
             self.counts["duplicates"] += len(agreeing) - 1
             self.counts["outvoted"] += len(copies) - len(agreeing)
@@ -169,6 +170,18 @@ class _Settled:
                 self.remarks.append((copies[0], "its annotators are mostly wrong on rows that others judged; left out"))
         differing = [index for index in copies if good[index].label != good[copies[0]].label]
         self.remark(copies, differing, tied=tied, settled="by what each annotator is worth")
+
+    def settle_cut(self, copies: list[int]) -> None:
+        """Copies of a ranking that agree on the order: the cut of the majority of those who set one, None at a tie."""
+        rows = [row for index in copies if isinstance(row := self.rows[index], Ranking)]
+        cuts = [(row.annotator, row.cut) for row in rows if row.cut is not None]
+        if not cuts:
+            return
+        cut = _majority(cuts)
+        if len({said for _, said in cuts}) > 1:
+            outcome = "no cut is kept" if cut is None else "the majority's is kept"
+            self.remarks.append((copies[0], f"its copies cut the same order in different places; {outcome}"))
+        self.rows[copies[0]] = replace(rows[0], cut=cut)
 
     def settle_categories(self, copies: list[int]) -> None:
         merged: dict[str, bool | None] = {}
@@ -227,10 +240,13 @@ def _verdict(row: Row) -> Hashable:
     return None
 
 
-def _with_one_place(completions: Sequence[str]) -> tuple[str, ...]:
-    """The texts that stand once, or several times in a row, in their order."""
-    places = [text for text, _ in groupby(completions)]
-    return tuple(text for text in places if places.count(text) == 1)
+def _with_one_place(row: Ranking) -> Ranking:
+    """The ranking of the texts that stand once, or several times in a row without a cut between; cut as it was."""
+    places = [place for place, _ in groupby(zip(row.completions, labels_of(row), strict=True))]
+    texts = [text for text, _ in places]
+    kept = [(text, good) for text, good in places if texts.count(text) == 1]
+    cut = None if row.cut is None else sum(bool(good) for _, good in kept)
+    return replace(row, completions=tuple(text for text, _ in kept), cut=cut)
 
 
 def _majority(votes: Iterable[tuple[str | None, Verdict]]) -> Verdict | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.texts import read_texts
 from quality_judge.errors import LabelError
 from quality_judge.judge import Encoding
-from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, probability_of
+from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, probabilities_of
 from quality_judge.samples import CategoryRow, Sample
 
 OPEN_LABEL = 0.1  # a label this near to one half does not say which of two texts is better
@@ -47,6 +48,15 @@ class Examples:
     def n_units(self) -> int:
         """How many units there are."""
         return len(self.groups)
+
+    @cached_property
+    def same(self) -> np.ndarray:
+        """The first text that is read and encoded alike, int64 (n,): itself where nothing before it is."""
+        starts, ids, first = self.tokens.offsets(), self.tokens.ids, dict[tuple[str, bytes], int]()
+        return np.array([
+            first.setdefault((text, ids[start : start + length].tobytes()), at)
+            for at, (text, start, length) in enumerate(zip(self.texts, starts, self.tokens.lengths, strict=True))
+        ], np.int64)  # fmt: skip
 
     @property
     def labelled(self) -> np.ndarray:
@@ -120,14 +130,14 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
     """prompt, completion, label, weight, categories, unit, rank, group of each text."""
     unit = 0
     for row, group in zip(labels.rows(), group_names(labels), strict=True):
-        completions, label = completions_of(row), probability_of(row)
-        if label is None and len(completions) == 1:
+        completions, said_good = completions_of(row), probabilities_of(row)
+        if said_good == (None,):
             continue
         said = [np.nan] * len(names)
         if isinstance(row, CategoryRow):
             said = [np.nan if (value := row.categories.get(name)) is None else float(value) for name in names]
         weight = row.weight if isinstance(row, Sample) else 1.0
-        for rank, completion in enumerate(completions):
+        for rank, (completion, label) in enumerate(zip(completions, said_good, strict=True)):
             yield row.prompt, completion, np.nan if label is None else label, weight, said, unit, rank, group
         unit += 1
 

@@ -99,8 +99,8 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
 
 
 def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
-    """The fold of each text, int64 (n,): all of them when there are few, else one development fold 0 and -1."""
-    if examples.n_units <= MAX_CROSS_FITTED_UNITS:
+    """The fold of each text, int64 (n,): all of them when texts are few, else one development fold 0 and -1."""
+    if min(examples.n_units, len(np.unique(examples.same))) <= MAX_CROSS_FITTED_UNITS:
         return examples.folds(min(config.folds, examples.n_units), config.seed)
     share = min(MAX_DEVELOPMENT_SHARE, MAX_DEVELOPMENT_UNITS / examples.n_units)
     folds = examples.folds(round(1 / share), config.seed)

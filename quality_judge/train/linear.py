@@ -25,7 +25,7 @@ from quality_judge.train.examples import Examples
 COUNT_SCALES = (0.0, 0.3)
 SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
-MAX_SPANNED_ROWS = 1500
+MAX_SPANNED_TEXTS = 1500
 SPAN_TOLERANCE = 1e-10
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 
@@ -51,36 +51,37 @@ def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, stren
     pairs = examples.pairs(among)
     if not len(pairs) and len(np.unique(good)) < 2:
         return Linear(np.zeros(features.shape[1]), float(np.log((good.sum() + 1) / ((~good).sum() + 1))))
-    parts, targets, weights = [features[rows]], [good], [weight]
-    if len(pairs):
-        difference = features[pairs[:, 0]] - features[pairs[:, 1]]
-        share = 0.5 / np.bincount(examples.unit[pairs[:, 0]])[examples.unit[pairs[:, 0]]]
-        parts += [difference, -difference]
-        targets += [np.ones(len(pairs), bool), np.zeros(len(pairs), bool)]
-        weights += [share, share]
-    design = sparse.vstack(parts).tocsr() if sparse.issparse(features) else np.concatenate(parts)
-    return _logistic(design, np.concatenate(targets), np.concatenate(weights), strength, intercept=len(rows) > 0)
+    texts, at = np.unique(examples.same[np.concatenate([rows, pairs.ravel()])], return_inverse=True)
+    seen, back = _spanned(features[texts])
+    better, worse = at[len(rows) :].reshape(-1, 2).T
+    difference = seen[better] - seen[worse]
+    share = 0.5 / np.bincount(examples.unit[pairs[:, 0]])[examples.unit[pairs[:, 0]]] if len(pairs) else np.zeros(0)
+    parts = [seen[at[: len(rows)]], difference, -difference]
+    design = sparse.vstack(parts).tocsr() if sparse.issparse(seen) else np.concatenate(parts)
+    target = np.concatenate([good, np.ones(len(pairs), bool), np.zeros(len(pairs), bool)])
+    weights = np.concatenate([weight, share, share])
+    found = _logistic(design, target, weights, strength, intercept=len(rows) > 0)
+    return found if back is None else Linear(np.asarray(features[texts].T @ (back @ found.weight)).ravel(), found.bias)
 
 
 def _logistic(design: Matrix, target: np.ndarray, weight: np.ndarray, strength: float, *, intercept: bool) -> Linear:
-    """The class-balanced L2 logistic fit of (n, F) features.
-
-    With few rows the weights lie in the span of the rows, so the same optimum is found over n numbers instead of F.
-    """
-    few = design.shape[0] <= MAX_SPANNED_ROWS and design.shape[0] < design.shape[1]
-    seen, back = _spanned(design) if few else (design, None)
+    """The class-balanced L2 logistic fit of (n, F) features."""
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300, fit_intercept=intercept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(seen, target, sample_weight=weight)
-    found = model.coef_[0] if back is None else back @ model.coef_[0]
-    coefficients = found if back is None else np.asarray(design.T @ found).ravel()
-    return Linear(coefficients, float(np.ravel(model.intercept_)[0]) if intercept else 0.0)
+        model.fit(design, target, sample_weight=weight)
+    return Linear(model.coef_[0].astype(np.float64), float(np.ravel(model.intercept_)[0]) if intercept else 0.0)
 
 
-def _spanned(design: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """The rows in a basis of their own span, (n, k), and B, (n, k), such that weights = designᵀ B coefficients."""
-    product = design @ design.T
+def _spanned(features: Matrix) -> tuple[Matrix, np.ndarray | None]:
+    """The rows in a basis of their own span, (n, k), and B, (n, k), such that weights = featuresᵀ B coefficients.
+
+    The best weights lie in the span of the texts, however many pairs are made of them, so that with few texts they are
+    found over n numbers instead of F. With many, or of few features, the rows themselves and None.
+    """
+    if features.shape[0] > MAX_SPANNED_TEXTS or features.shape[0] >= features.shape[1]:
+        return features, None
+    product = features @ features.T
     gram = product.toarray() if sparse.issparse(product) else np.asarray(product)
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
     kept = values > max(values[-1] * SPAN_TOLERANCE, np.finfo(float).tiny)

@@ -7,14 +7,12 @@ give the same judge each time. It knows nothing of folds, files or calibration.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quality_judge.config import TrainConfig
@@ -22,6 +20,8 @@ from quality_judge.engine.kinds import ScalarModel
 from quality_judge.errors import CheckFailed
 from quality_judge.train import losses
 from quality_judge.train.examples import Examples
+from quality_judge.train.forward import autocast, predicted
+from quality_judge.train.objective import Objective, asks_reference
 
 # Measured on 600 and 3,000 labels, see benchmarks/NOTES.md.
 LEARNING_RATE = {
@@ -31,14 +31,11 @@ LEARNING_RATE = {
     ("decoder", "full"): 1e-5,
 }
 BATCH_SIZES = ((2_500, 16), (10**12, 32))
-LENGTH_STEP = 8
 WARMUP_SHARE = 0.1
-# A little logistic loss beside KTO, whose gradient vanishes on rows it is far from: a run on 17,000 labels at twice
-# today's rate fell to constant scores without it.
-KTO_ANCHOR = 0.1
 MAX_GRADIENT_NORM = 1.0
 MIN_SCORE_SPREAD = 0.02
 SORTED_BATCHES = 20
+MAX_ELEMENT_TEXTS = 64
 
 Progress = Callable[[int, int, float], None]
 
@@ -63,22 +60,25 @@ def train_model(
     """
     device = next(model.parameters()).device
     random = np.random.default_rng(seed)
-    units = np.unique(examples.unit[among])
-    size = batch_size(config, len(units))
-    per_epoch = -(-len(units) // size)
+    parts = elements(examples, np.unique(examples.unit[among]))
+    size = batch_size(config, examples, parts)
+    per_epoch = -(-len(parts) // size)
+    mean_units = sum(map(len, parts)) / per_epoch
     steps = min(per_epoch * config.epochs, config.max_steps)
     epochs = -(-steps // per_epoch)
     optimiser, schedule = _optimiser(model, config, learning_rate, steps)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    objective = Objective(examples, among, config)
+    reference = predicted(model, examples, np.flatnonzero(among))[:, 0] if asks_reference(config) else None
+    objective = Objective(examples, among, config, reference)
     best, best_score, best_epoch, history, step = {}, -np.inf, 0, [], 0
     for epoch in range(min(epochs, stop_after or epochs)):
         model.eval()
         total = 0.0
         before = step
-        for rows in islice(batches(examples, units, size, random), steps - step):
+        for rows in islice(batches(examples, parts, size, random), steps - step):
             with autocast(device):
                 loss = objective(model, rows, warm=losses.warm_share(step, steps, warm_fraction=config.warm_fraction))
+            loss = loss * (len(np.unique(examples.unit[rows])) / mean_units)  # every unit pulls alike in any batch
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(trained.values(), MAX_GRADIENT_NORM)
@@ -102,74 +102,18 @@ def train_model(
     return TrainResult(best, best_epoch, tuple(history))
 
 
-class Objective:
-    """The loss of a batch of texts: their labels, their order within a unit, their categories."""
+def batch_size(config: TrainConfig, examples: Examples, parts: Sequence[np.ndarray]) -> int:
+    """Elements in a batch, at least 1: as many as hold the units that the settings say, else more when there are many.
 
-    def __init__(self, examples: Examples, among: np.ndarray, config: TrainConfig) -> None:
-        self.examples = examples
-        self.config = config
-        rows = among & examples.labelled
-        self.label = torch.from_numpy(examples.label).float()
-        self.weight = torch.from_numpy(examples.weight).float()
-        self.categories = torch.from_numpy(examples.categories).float()
-        self.desirable, self.undesirable = losses.class_weights(self.label[rows], self.weight[rows])
-        said = self.categories[torch.from_numpy(among)]
-        positive, negative = (said == 1).sum(0), (said == 0).sum(0)
-        self.category_weight = (negative / positive.clamp(min=1)).clamp(1, 20)
-
-    def __call__(self, model: ScalarModel, rows: np.ndarray, *, warm: bool) -> Tensor:
-        """Mean loss over the units of `rows`, text indices (B,), shape ()."""
-        device = next(model.parameters()).device
-        ids, lengths = padded_ids(self.examples, rows)
-        output = model(ids.to(device), lengths.to(device)).float().cpu()
-        total = self._labels(output[:, 0], rows, warm) + self._orders(output[:, 0], rows)
-        return (total + self._categories(output[:, 1:], rows)) / len(np.unique(self.examples.unit[rows]))
-
-    def _labels(self, score: Tensor, rows: np.ndarray, warm: bool) -> Tensor:
-        at = torch.from_numpy(rows)
-        labelled = ~torch.isnan(self.label[at])
-        if not labelled.any():
-            return score.sum() * 0
-        score, label, weight = score[labelled], self.label[at][labelled], self.weight[at][labelled]
-        balance = {"desirable": self.desirable, "undesirable": self.undesirable}
-        loss = self.config.loss
-        if loss == "bce" or (loss == "warm_kto" and warm):
-            each = losses.bce(score, label, **balance)
-        elif loss == "gce":
-            each = losses.gce(score, label, **balance)
-        else:
-            each = losses.kto(score, label, beta=self.config.beta, **balance)
-            if loss == "warm_kto":
-                each = each + KTO_ANCHOR * losses.bce(score, label, **balance)
-        return (weight * each).sum()
-
-    def _orders(self, score: Tensor, rows: np.ndarray) -> Tensor:
-        unit = self.examples.unit[rows]
-        if len(np.unique(unit)) == len(rows):
-            return score.sum() * 0
-        first, second = np.nonzero(
-            (unit[:, None] == unit[None, :]) & (self.examples.rank[rows][:, None] < self.examples.rank[rows][None, :])
-        )
-        if not len(first):
-            return score.sum() * 0
-        each = losses.bradley_terry(score[torch.from_numpy(first)], score[torch.from_numpy(second)])
-        _, inverse, count = np.unique(unit[first], return_inverse=True, return_counts=True)
-        return (each / torch.from_numpy(count[inverse]).float()).sum()
-
-    def _categories(self, output: Tensor, rows: np.ndarray) -> Tensor:
-        if not output.shape[1]:
-            return output.sum() * 0
-        target = self.categories[torch.from_numpy(rows)]
-        said = ~torch.isnan(target)
-        each = F.binary_cross_entropy_with_logits(
-            output, target.nan_to_num(0), pos_weight=self.category_weight, reduction="none"
-        )
-        return (each * said).sum() / output.shape[1]
+    Units that share texts count together as half their texts: a pair alone is two texts, and counts as one unit.
+    """
+    counts = [1 if len(part) == 1 else _distinct(examples, part) / 2 for part in parts]
+    units = config.batch_size or next(size for most, size in BATCH_SIZES if sum(counts) <= most)
+    return max(1, round(units * len(parts) / sum(counts)))
 
 
-def batch_size(config: TrainConfig, units: int) -> int:
-    """Units in a batch: what the settings say, else more of them when there are many."""
-    return config.batch_size or next(size for most, size in BATCH_SIZES if units <= most)
+def _distinct(examples: Examples, units: np.ndarray) -> int:
+    return len(np.unique(examples.same[np.isin(examples.unit, units)]))
 
 
 def learning_rate(config: TrainConfig, architecture: str, method: str) -> float:
@@ -177,32 +121,52 @@ def learning_rate(config: TrainConfig, architecture: str, method: str) -> float:
     return config.learning_rate or LEARNING_RATE[architecture, method]
 
 
-def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """ids (B, T), padded on the right with 0 (never attended to), and lengths (B,), both int64.
+def elements(examples: Examples, units: np.ndarray) -> list[np.ndarray]:
+    """`units` put together as they go into batches, each once: those that share texts stand together.
 
-    T is the longest row rounded up to LENGTH_STEP: fewer shapes, fewer kernels to make.
+    All comparisons of a prompt's completions then cost one forward pass of each (InstructGPT, §3.5); shuffled apart
+    they cost several, and are overfitted within an epoch. Of more than MAX_ELEMENT_TEXTS texts they are cut.
     """
-    tokens = examples.tokens
-    lengths = tokens.lengths[rows]
-    width = min(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP, int(tokens.lengths.max()))
-    places = np.arange(width)[None, :]
-    at = np.minimum(tokens.offsets()[rows][:, None] + places, len(tokens.ids) - 1)
-    ids = np.where(places < lengths[:, None], tokens.ids[at], 0)
-    return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(lengths)
+    first = np.searchsorted(examples.unit, np.arange(examples.n_units + 1))
+    parent = np.arange(len(examples))
+
+    def root(text: int) -> int:
+        while parent[text] != text:
+            parent[text] = text = parent[parent[text]]
+        return text
+
+    texts = {unit: np.unique(examples.same[first[unit] : first[unit + 1]]).tolist() for unit in units.tolist()}
+    for one, *others in texts.values():
+        for other in others:
+            parent[root(other)] = root(one)
+    open_ones: dict[int, tuple[list[int], set[int]]] = {}
+    found = []
+    for unit, held in texts.items():
+        members, seen = open_ones.setdefault(root(held[0]), ([], set()))
+        if members and len(seen | set(held)) > MAX_ELEMENT_TEXTS:
+            found.append(np.array(members))
+            members, seen = open_ones[root(held[0])] = ([], set())
+        members.append(unit)
+        seen.update(held)
+    return [*found, *(np.array(members) for members, _ in open_ones.values())]
 
 
-def batches(examples: Examples, units: np.ndarray, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Text indices of `size` units at a time, every unit once, shuffled; neighbours in length stay together."""
+def batches(
+    examples: Examples, parts: Sequence[np.ndarray], size: int, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Text indices of `size` elements at a time, every one once, shuffled; neighbours in length stay together."""
     lengths = np.bincount(examples.unit, weights=examples.tokens.lengths, minlength=examples.n_units)
-    shuffled = random.permutation(units)
+    length = np.array([lengths[part].sum() for part in parts])
+    shuffled = random.permutation(len(parts))
     chunks = []
     for at in range(0, len(shuffled), size * SORTED_BATCHES):
         block = shuffled[at : at + size * SORTED_BATCHES]
-        block = block[np.argsort(lengths[block], kind="stable")]
+        block = block[np.argsort(length[block], kind="stable")]
         chunks += [block[start : start + size] for start in range(0, len(block), size)]
     first = np.searchsorted(examples.unit, np.arange(examples.n_units + 1))
     for index in random.permutation(len(chunks)):
-        yield np.concatenate([np.arange(first[unit], first[unit + 1]) for unit in chunks[index]])
+        units = np.concatenate([parts[element] for element in chunks[index]])
+        yield np.concatenate([np.arange(first[unit], first[unit + 1]) for unit in units])
 
 
 def refuse_collapse(raw: np.ndarray) -> None:
@@ -213,15 +177,6 @@ def refuse_collapse(raw: np.ndarray) -> None:
             f"training collapsed: the scores of held-out rows differ by {spread:.2g} only; lower train.learning_rate, "
             "choose loss bce, or check that both labels are present"
         )
-
-
-def autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """bfloat16 arithmetic where the device has it."""
-    from quality_judge.engine.weights import precision_here
-
-    if precision_here(device.type) == torch.bfloat16:
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def _optimiser(model: ScalarModel, config: TrainConfig, learning_rate: float, steps: int) -> tuple:

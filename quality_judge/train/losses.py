@@ -52,29 +52,66 @@ def gce(score: Tensor, label: Tensor, *, desirable: float, undesirable: float, q
 
 
 def bradley_terry(better: Tensor, worse: Tensor) -> Tensor:
-    """Per-pair −log σ(better − worse), shape (P,) (InstructGPT eq. 1; DPO's form on a reward head)."""
+    """Per-pair −log σ(better − worse), shape (P,) (Bradley & Terry 1952; DPO's form on a reward head)."""
     return F.softplus(worse - better)
 
 
-def plackett_luce(scores: Tensor) -> Tensor:
-    """−log P(this order) of one ranking, shape (). scores: (K,), best first (ListMLE, Xia et al. 2008)."""
-    tails = torch.flip(torch.logcumsumexp(torch.flip(scores, [0]), 0), [0])
-    return (tails - scores)[:-1].sum()
+def kwise(score: Tensor, unit: Tensor, rank: Tensor) -> Tensor:
+    """The mean Bradley–Terry loss over all pairs of a ranking, shape (R,), one for each (InstructGPT, eq. 1).
+
+    score, unit, rank: (B,); texts with one `unit` are ranked among each other, rank 0 the best. Texts of equal rank are
+    not set against each other. Rankings without any pair are left out.
+    """
+    better, worse = ordered_pairs(unit, rank)
+    return mean_by(unit[better], bradley_terry(score[better], score[worse]))
 
 
-def dpo(
-    policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float
-) -> Tensor:
-    """Per-pair DPO loss, shape (P,), of summed log-probabilities (Rafailov et al. 2023, eq. 7)."""
-    return F.softplus(-beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)))
+def plackett_luce(score: Tensor, unit: Tensor, rank: Tensor) -> Tensor:
+    """The mean of −log P over the choices a ranking consists of, shape (R,), one for each (ListMLE, Xia et al. 2008).
+
+    A choice is a text against all that rank below it; arguments and ties are as in `kwise`. Times their number, K − 1
+    where nothing is tied, it is −log P(this order).
+    """
+    below = (unit[:, None] == unit[None, :]) & (rank[:, None] < rank[None, :])
+    chooses = below.any(1)
+    left = below | torch.eye(len(score), dtype=torch.bool, device=score.device)
+    at_stake = torch.where(left, score[None, :], -torch.inf).logsumexp(1)
+    return mean_by(unit[chooses], (at_stake - score)[chooses])
+
+
+def dpo(better: Tensor, worse: Tensor, better_reference: Tensor, worse_reference: Tensor, *, beta: float) -> Tensor:
+    """Per-pair DPO loss −log σ(β ((better − its reference) − (worse − its))), shape (P,) (Rafailov et al. 2023, eq. 7).
+
+    Of margins, or of the summed log-probabilities that the paper has.
+    """
+    return F.softplus(-beta * ((better - better_reference) - (worse - worse_reference)))
 
 
 def two_way_kl(score: Tensor, reference: Tensor) -> Tensor:
-    """max(0, mean KL(σ(score) ‖ σ(reference))), shape (), no gradient: KTO's z0, exact for a two-way verdict."""
-    with torch.no_grad():
-        good = torch.sigmoid(score) * (F.logsigmoid(score) - F.logsigmoid(reference))
-        bad = torch.sigmoid(-score) * (F.logsigmoid(-score) - F.logsigmoid(-reference))
-        return (good + bad).mean().clamp(min=0)
+    """KL(σ(score) ‖ σ(reference)) of each row's two verdicts, shape (B,), at least 0.
+
+    Its mean without gradient is KTO's z0, exact where the paper estimates; times γ it anchors a judge to its base.
+    """
+    good = torch.sigmoid(score) * (F.logsigmoid(score) - F.logsigmoid(reference))
+    bad = torch.sigmoid(-score) * (F.logsigmoid(-score) - F.logsigmoid(-reference))
+    return (good + bad).clamp(min=0)
+
+
+def centering(score: Tensor) -> Tensor:
+    """Per-row score², shape (B,): orders alone leave the level of scores free (Eisenstein et al. 2023, 2312.09244)."""
+    return score.square()
+
+
+def ordered_pairs(unit: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """(better, worse): indices of all texts of one unit with different ranks, each (P,)."""
+    better, worse = torch.nonzero((unit[:, None] == unit[None, :]) & (rank[:, None] < rank[None, :]), as_tuple=True)
+    return better, worse
+
+
+def mean_by(unit: Tensor, values: Tensor) -> Tensor:
+    """The mean of `values` (P,) for each distinct `unit` (P,), shape (R,)."""
+    _, at, count = torch.unique(unit, return_inverse=True, return_counts=True)
+    return torch.zeros(len(count), dtype=values.dtype, device=values.device).index_add(0, at, values) / count
 
 
 def warm_share(step: int, steps: int, *, warm_fraction: float) -> bool:

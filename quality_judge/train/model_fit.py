@@ -26,13 +26,12 @@ from quality_judge.errors import CheckFailed
 from quality_judge.judge import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.examples import Examples
+from quality_judge.train.forward import predicted
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
 from quality_judge.train.loop import (
     Progress,
     TrainResult,
-    autocast,
     learning_rate,
-    padded_ids,
     refuse_collapse,
     train_model,
 )
@@ -40,7 +39,6 @@ from quality_judge.train.stack import fit_stack
 
 MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
-PREDICT_TEXTS = 64
 MAX_SPREAD_TEXTS = 256
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
 Method = Literal["frozen", "lora", "full"]
@@ -186,7 +184,10 @@ class ModelFitter:
         return lambda rows: probe.raw(self.standard[rows])
 
     def _frozen_states(self) -> np.ndarray:
-        return frozen_states(self.base, self.encoding, self.examples.tokens, self.pooling, self.device.type)
+        distinct, back = np.unique(self.examples.same, return_inverse=True)
+        tokens = self.examples.tokens.where(np.isin(self.examples.tokens.rows(), distinct))
+        tokens = replace(tokens, lengths=tokens.lengths[distinct])
+        return frozen_states(self.base, self.encoding, tokens, self.pooling, self.device.type)[back]
 
     def _development_score(self, model: ScalarModel, held_out: np.ndarray) -> float:
         raw = np.full(len(self.examples), np.nan)
@@ -207,18 +208,3 @@ def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooli
     model = ScalarModel(load_body(base), hidden_size(base), 1, pooling)
     pool = ForwardPool(model, device=device, dtype=precision_here(device), threads=torch.get_num_threads())
     return pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(np.float64)
-
-
-@torch.no_grad()
-def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
-    """Outputs of the texts `rows`, float64 (len(rows), outputs), as the model stands."""
-    model.eval()
-    device = next(model.parameters()).device
-    outputs = np.empty((len(rows), model.head.out_features))
-    order = np.argsort(examples.tokens.lengths[rows], kind="stable")
-    for at in range(0, len(order), PREDICT_TEXTS):
-        some = order[at : at + PREDICT_TEXTS]
-        ids, lengths = padded_ids(examples, rows[some])
-        with autocast(device):
-            outputs[some] = model(ids.to(device), lengths.to(device)).float().cpu().numpy()
-    return outputs

@@ -5,12 +5,13 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from quality_judge.errors import InputError, LabelError
-from quality_judge.labels import LabelSet, clean_labels, load_labels
+from quality_judge.labels import LabelSet, clean_labels, flatten, load_labels
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -92,6 +93,33 @@ def test_all_formats_give_the_same_rows_and_hash(tmp_path):
         other = load_labels([tmp_path / name])
         assert other.rows() == plain.rows(), name
         assert other.sha256 == plain.sha256, name
+
+
+def test_a_ranking_may_say_where_good_ends_in_every_format(tmp_path):
+    """A > B | C: the first two are good. Parquet turns whole numbers beside a null into floats, CSV into text."""
+    rows = [
+        {"completions": ["a", "b", "c"], "cut": 2},
+        {"completions": ["d", "e"]},
+        {"completions": ["f", "g"], "cut": 0},
+    ]
+    written(tmp_path / "a.jsonl", rows)
+    table = {"completions": [row["completions"] for row in rows], "cut": [2.0, None, 0.0]}
+    pq.write_table(pa.table(table), tmp_path / "b.parquet")
+    (tmp_path / "c.csv").write_text("completions,cut\n" + "".join(
+        '"' + json.dumps(row["completions"]).replace('"', '""') + f'",{row.get("cut", "")}\n' for row in rows
+    ))  # fmt: skip
+    for name in ("a.jsonl", "b.parquet", "c.csv"):
+        labels = load_labels([tmp_path / name])
+        assert [row.cut for row in labels.rankings] == [2, None, 0], name
+        assert (labels.counts()["desirable"], labels.counts()["undesirable"]) == (2, 3)
+        np.testing.assert_array_equal(flatten(labels).label, [1, 1, 0, np.nan, np.nan, 0, 0])
+
+
+@pytest.mark.parametrize("cut", [-1, 4, 1.5, True, "two", "nan", [1]])
+def test_a_cut_that_is_no_number_of_the_rankings_texts_is_refused(tmp_path, cut):
+    said = fault_of(tmp_path, {"completions": ["a", "b", "c"], "cut": cut})
+    assert "cut is" in said
+    assert "a whole number, 0 to 3" in said
 
 
 def test_a_parquet_map_is_a_mapping_and_null_categories_do_not_change_the_hash(tmp_path):

@@ -126,6 +126,24 @@ def test_a_text_ranked_in_two_places_leaves_its_ranking():
     assert accounted(report)
 
 
+def test_a_cut_stays_where_it_was_when_texts_leave_their_ranking():
+    """And a text that stands on both sides of the cut has no place at all."""
+    rows = [Ranking("p", ("a", "b", "c", "a"), cut=2), Ranking("q", ("x", "a", "a", "b"), cut=2)]
+    cleaned, _ = clean_labels(labelled(*filler(), *rows))
+    assert cleaned.rankings == (Ranking("p", ("b", "c"), cut=1), Ranking("q", ("x", "b"), cut=1))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "kept"), [((None, 1, None), 1), ((1, 2, 2), 2), ((2, 1, None), None), ((None, None, None), None)]
+)
+def test_copies_of_one_order_are_cut_where_most_of_them_are(cuts, kept):
+    rows = [Ranking("p", ("a", "b", "c"), cut=cut) for cut in cuts]
+    cleaned, report = clean_labels(labelled(*filler(), *rows))
+    assert cleaned.rankings == (Ranking("p", ("a", "b", "c"), cut=kept),)
+    assert len(cleaned) == 9
+    assert any("in different places" in warning for warning in report.warnings) == (len({*cuts} - {None}) > 1)
+
+
 def test_categories_merge_one_by_one_and_a_tied_one_becomes_unknown():
     rows = [
         CategoryRow("", "t", {"spam": True, "hate": None, "junk": True}),

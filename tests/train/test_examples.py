@@ -43,6 +43,18 @@ def test_each_kind_becomes_its_texts_labels_and_ranks(build):
     assert examples.labelled.tolist() == [True, True, *[False] * 5, True, True]
 
 
+def test_a_cut_ranking_gives_each_of_its_texts_a_label_beside_its_rank(build):
+    examples = build([Ranking("r", ("five", "six", "seven"), cut=1), Ranking("s", ("one", "two"))])
+    np.testing.assert_array_equal(examples.label, [1, 0, 0, NAN, NAN])
+    np.testing.assert_array_equal(examples.rank, [0, 1, 2, 0, 1])
+    assert len(examples.pairs()) == 4
+
+
+def test_equal_texts_of_one_prompt_are_known_as_the_same(build):
+    examples = build([Preference("q", "one", "two"), Preference("q", "two", "three"), Sample("", "one", True)])
+    assert examples.same.tolist() == [0, 1, 2, 2, 4]  # without the prompt it is another row for the model
+
+
 def test_pairs_are_every_better_and_worse_text_of_a_unit(build):
     examples = build(
         [Preference("q", "three", "four"), Sample("", "one", True), Ranking("r", ("five", "six", "seven"))]

@@ -13,8 +13,8 @@ from quality_judge.errors import ConfigError
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.fit import choose_folds, fit_judge, position_limit
+from quality_judge.train.forward import predicted
 from quality_judge.train.linear import order_score
-from quality_judge.train.model_fit import predicted
 from quality_judge.train.stack import fit_stack
 
 TUNED = [("bert", "lora"), ("bert", "full"), ("llama", "lora"), ("llama", "full")]

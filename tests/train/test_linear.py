@@ -19,7 +19,7 @@ def examples_of(label, unit=None, rank=None, weight=None):
     n = len(label)
     unit = np.arange(n) if unit is None else np.asarray(unit)
     return Examples(
-        [""] * n, Ragged(np.zeros(n, np.int32), np.ones(n, np.int64)), np.asarray(label, float),
+        [""] * n, Ragged(np.arange(n, dtype=np.int32), np.ones(n, np.int64)), np.asarray(label, float),
         np.ones(n) if weight is None else np.asarray(weight, float), np.zeros((n, 0)), unit,
         np.zeros(n, int) if rank is None else np.asarray(rank), tuple(map(str, range(unit.max() + 1))), (),
     )  # fmt: skip

@@ -18,8 +18,10 @@ from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 from quality_judge.train import adapters, losses
 from quality_judge.train.examples import Examples, build_examples
 from quality_judge.train.fit import choose_folds, fit_judge
-from quality_judge.train.loop import KTO_ANCHOR, Objective, batches, padded_ids, refuse_collapse, train_model
+from quality_judge.train.forward import padded_ids, predicted
+from quality_judge.train.loop import MAX_ELEMENT_TEXTS, batch_size, batches, elements, refuse_collapse, train_model
 from quality_judge.train.model_fit import ModelFitter
+from quality_judge.train.objective import LOGISTIC_SHARE, Objective
 
 
 def lengths_only(unit_sizes, lengths):
@@ -42,7 +44,7 @@ def ragged_units(draw):
 @given(examples=ragged_units(), size=st.integers(2, 9), seed=st.integers(0, 99), drop=st.integers(0, 3))
 def test_an_epoch_holds_every_unit_once_and_whole(examples, size, seed, drop):
     units = np.arange(examples.n_units)[drop:]
-    epoch = list(batches(examples, units, size, np.random.default_rng(seed)))
+    epoch = list(batches(examples, elements(examples, units), size, np.random.default_rng(seed)))
     assert (
         sorted(np.concatenate([np.array([], int), *epoch]).tolist()) == np.flatnonzero(examples.unit >= drop).tolist()
     )
@@ -52,11 +54,50 @@ def test_an_epoch_holds_every_unit_once_and_whole(examples, size, seed, drop):
     assert len(epoch) == -(-len(units) // size)
 
 
+def test_comparisons_of_the_same_texts_stand_together_in_a_batch(build):
+    """All pairs of a prompt are one element, however they are shuffled; labels and other prompts are not drawn in."""
+    rows = [Preference(f"p{k}", f"text {i}", f"text {j}") for i in range(4) for j in range(i) for k in (0, 1)]
+    rows += [Ranking("p0", ("text 2", "text 1", "text 5")), Sample("p0", "text 9", True), Sample("", "text 1", True)]
+    examples = build(rows)
+    found = {tuple(sorted(element.tolist())) for element in elements(examples, np.arange(examples.n_units))}
+    assert {len(element) for element in found} == {7, 6, 1}
+    assert sorted(sum(found, ())) == list(range(examples.n_units))
+    assert batch_size(TrainConfig(batch_size=7), examples, list(map(np.array, found))) == 4  # 2.5 + 2 + 1 + 1 units
+
+
+def test_too_many_comparisons_for_one_batch_are_cut(build):
+    chain = [Preference("", f"text {i}", f"text {i + 1}") for i in range(2 * MAX_ELEMENT_TEXTS)]
+    examples = build(chain)
+    parts = elements(examples, np.arange(examples.n_units))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(chain)))
+    sizes = [len({text for unit in part for text in (unit, unit + 1)}) for part in parts]
+    assert max(sizes) == MAX_ELEMENT_TEXTS
+
+
+def test_equal_texts_of_a_batch_are_computed_once_and_learnt_as_often_as_they_stand(build):
+    """The loss is that of every comparison; the model sees each text one time."""
+    rows = [Preference("p", "one", "two"), Preference("p", "one", "three"), Preference("p", "two", "three")]
+    examples, seen = build(rows), []
+
+    class Counting(Fixed):
+        def forward(self, ids, lengths):
+            seen.append(len(ids))
+            return self.outputs
+
+    scores = torch.tensor([[0.5], [1.0], [-0.25]])  # one, two, three
+    objective = Objective(examples, np.ones(6, bool), TrainConfig(centering=0.0))
+    found = objective(Counting(scores), np.arange(6), warm=False).item()
+    expected = [bradley_terry(0.5, 1.0), bradley_terry(0.5, -0.25), bradley_terry(1.0, -0.25)]
+    assert seen == [3]
+    assert found == pytest.approx(np.mean(expected), rel=1e-5)
+
+
 def test_epochs_differ_and_a_seed_repeats_them():
     examples = lengths_only([1] * 40, list(range(1, 41)))
     first, other = np.random.default_rng(0), np.random.default_rng(0)
-    epochs = [[rows.tolist() for rows in batches(examples, np.arange(40), 4, first)] for _ in range(2)]
-    again = [[rows.tolist() for rows in batches(examples, np.arange(40), 4, other)] for _ in range(2)]
+    alone = elements(examples, np.arange(40))
+    epochs = [[rows.tolist() for rows in batches(examples, alone, 4, first)] for _ in range(2)]
+    again = [[rows.tolist() for rows in batches(examples, alone, 4, other)] for _ in range(2)]
     assert epochs == again
     assert epochs[0] != epochs[1]
 
@@ -92,8 +133,9 @@ def build(encoder, made):
     return build
 
 
-def loss_of(examples, outputs, *, warm=False, **settings):
-    objective = Objective(examples, np.ones(len(examples), bool), TrainConfig(**settings))
+def loss_of(examples, outputs, *, warm=False, reference=None, **settings):
+    settings = {"centering": 0.0} | settings
+    objective = Objective(examples, np.ones(len(examples), bool), TrainConfig(**settings), reference)
     return objective(Fixed(outputs), np.arange(len(examples)), warm=warm).item()
 
 
@@ -109,12 +151,58 @@ def test_a_ranking_counts_as_one_unit_the_mean_of_its_pairs(build):
     assert loss_of(examples, np.array(scores)[:, None]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_ranking_may_be_learnt_as_a_chain_of_choices(build):
+    scores = [0.3, 1.0, -0.5, 0.1, 0.9]
+    examples = build([Preference("p", "one", "two"), Ranking("r", ("three", "four", "five"))])
+    three = np.log(np.exp(scores[2:]).sum()) + 0.5
+    expected = (bradley_terry(0.3, 1.0) + (three + bradley_terry(0.1, 0.9)) / 2) / 2
+    found = loss_of(examples, np.array(scores)[:, None], ranking_loss="plackett_luce")
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_dpo_learns_orders_relative_to_what_the_base_said(build):
+    scores, base = np.array([0.3, 1.0]), np.array([-1.0, 1.0])
+    examples = build([Preference("p", "one", "two")])
+    found = loss_of(examples, scores[:, None], ranking_loss="dpo", beta=0.5, reference=base)
+    assert found == pytest.approx(bradley_terry(0.5 * 1.3, 0.0), rel=1e-5)
+
+
+def test_kto_in_its_papers_form_counts_from_the_base_and_its_divergence(build):
+    scores, base = torch.tensor([0.4, -1.0]), torch.tensor([0.1, 0.5])
+    examples = build([Sample("", "one", True), Sample("", "two", False)])
+    z = losses.two_way_kl(scores, base).mean()
+    expected = losses.kto(scores - base, torch.tensor([1.0, 0]), beta=2, desirable=1, undesirable=1, z=z).mean()
+    found = loss_of(examples, scores[:, None].numpy(), loss="kto_relative", beta=2.0, reference=base.numpy())
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+    assert found != pytest.approx(loss_of(examples, scores[:, None].numpy(), loss="kto", beta=2.0))
+
+
+def test_an_anchor_adds_the_divergence_from_the_base(build):
+    scores, base = torch.tensor([0.4, -1.0]), torch.tensor([0.1, 0.5])
+    examples = build([Sample("", "one", True), Sample("", "two", False)])
+    free, held = (
+        loss_of(examples, scores[:, None].numpy(), loss="bce", anchor=anchor, reference=base.numpy())
+        for anchor in (0.0, 0.5)
+    )
+    assert held - free == pytest.approx(0.5 * losses.two_way_kl(scores, base).mean().item(), rel=1e-4)
+
+
+def test_scores_are_centred_only_where_nothing_else_says_where_they_lie(build):
+    pair, scores = Preference("p", "one", "two"), np.array([[2.0], [1.0], [0.0]])
+    alone, labelled = build([pair]), build([pair, Sample("", "three", False)])
+    added = [
+        loss_of(examples, at, centering=0.01) - loss_of(examples, at)
+        for examples, at in ((alone, scores[:2]), (labelled, scores[[2, 0, 1]]))
+    ]
+    assert added == pytest.approx([0.01 * (2.0**2 + 1.0**2), 0.0], abs=1e-6)
+
+
 def test_after_the_warm_up_a_little_logistic_loss_stays_beside_kto(build):
     rows, score = [Sample("", "one", True), Sample("", "two", False)], np.array([[0.4], [-1.0]])
     found, kto, bce = (
         loss_of(build(rows), score, warm=False, loss=loss, beta=1.0) for loss in ("warm_kto", "kto", "bce")
     )
-    assert found == pytest.approx(kto + KTO_ANCHOR * bce, rel=1e-6)
+    assert found == pytest.approx(kto + LOGISTIC_SHARE * bce, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +303,24 @@ def test_stopping_after_some_epochs_is_the_beginning_of_the_whole_run(setting):
     trained(setting, develop=lambda model: seen.append(state_of(model)) or float(len(seen)), epochs=4)
     stopped, _ = trained(setting, epochs=4, stop_after=2)
     assert same(state_of(stopped), seen[1])
+
+
+@pytest.mark.parametrize("settings", [{"loss": "kto_relative"}, {"loss": "bce", "anchor": 0.1}])
+def test_losses_relative_to_the_base_count_from_what_the_model_said_before_training(setting, settings):
+    """So that the first step of the paper's form starts at a log-ratio of 0 and a loss of half a weight."""
+    examples, make, _ = setting
+    everything = np.arange(len(examples))
+    before = predicted(make(), examples, everything)[:, 0]
+    objective = Objective(examples, np.ones(len(examples), bool), TrainConfig(**settings), before)
+    first = objective(make(), everything[:8], warm=False).item()
+    plain = Objective(examples, np.ones(len(examples), bool), TrainConfig(loss="bce"))(
+        make(), everything[:8], warm=False
+    )
+    assert first == pytest.approx(0.5 if settings["loss"] == "kto_relative" else plain.item(), abs=2e-3)
+    far = trained(setting, epochs=6, method="full", rate=5e-3, **(settings | {"anchor": 0.0}))[0]
+    near = trained(setting, epochs=6, method="full", rate=5e-3, **(settings | {"anchor": 50.0}))[0]
+    moved = [np.abs(predicted(model, examples, everything)[:, 0] - before).mean() for model in (far, near)]
+    assert moved[1] < 0.5 * moved[0]
 
 
 def test_training_lowers_the_loss(setting):

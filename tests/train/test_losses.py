@@ -1,6 +1,7 @@
 """Losses: each is what its paper says, restated here in numpy; bounded, balanced, and safe at any score."""
 
 import math
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -69,25 +70,85 @@ def test_gce_at_q_one_is_kto_at_beta_one():
     )
 
 
+def order(*ranks):
+    """One ranking: its unit and ranks, as the losses of orders take them."""
+    return torch.zeros(len(ranks), dtype=torch.int64), torch.tensor(ranks)
+
+
 @given(better=st.floats(-20, 20), worse=st.floats(-20, 20))
-def test_plackett_luce_of_two_is_bradley_terry(better, worse):
+def test_orders_of_two_are_bradley_terry_under_either_loss(better, worse):
     pair = losses.bradley_terry(tensor([better]), tensor([worse]))
-    assert losses.plackett_luce(tensor([better, worse])).item() == pytest.approx(pair.item(), abs=1e-9)
+    assert losses.plackett_luce(tensor([better, worse]), *order(0, 1)).item() == pytest.approx(
+        pair.item(), rel=1e-8, abs=1e-9
+    )
+    assert losses.kwise(tensor([better, worse]), *order(0, 1)).item() == pytest.approx(pair.item(), rel=1e-8, abs=1e-9)
     assert pair.item() == pytest.approx(-math.log(sigmoid(better - worse)), abs=1e-9)
+
+
+@given(scores=st.lists(st.floats(-20, 20), min_size=2, max_size=7))
+def test_kwise_is_the_mean_of_bradley_terry_over_all_pairs(scores):
+    """InstructGPT eq. 1, with the scores of one ranking in any order of its rows."""
+    each = [losses.bradley_terry(tensor([a]), tensor([b])).item() for a, b in combinations(scores, 2)]
+    shuffled = torch.randperm(len(scores), generator=torch.Generator().manual_seed(len(scores)))
+    unit, rank = order(*range(len(scores)))
+    found = losses.kwise(tensor(scores)[shuffled], unit, rank[shuffled])
+    assert found.item() == pytest.approx(np.mean(each), rel=1e-9, abs=1e-12)
 
 
 def test_plackett_luce_is_the_probability_of_the_order():
     scores = np.array([0.3, -1.2, 2.0, 0.5])
     left = np.exp(scores)
     chance = np.prod([left[k] / left[k:].sum() for k in range(len(scores))])
-    assert losses.plackett_luce(tensor(scores)).item() == pytest.approx(-np.log(chance))
+    found = losses.plackett_luce(tensor(scores), *order(0, 1, 2, 3))
+    assert 3 * found.item() == pytest.approx(-np.log(chance))  # the last of four is no choice
 
 
 def test_plackett_luce_over_all_orders_sums_to_one():
-    from itertools import permutations
-
     orders = permutations([0.3, -1.2, 2.0, 0.5])
-    assert sum(math.exp(-losses.plackett_luce(tensor(order)).item()) for order in orders) == pytest.approx(1)
+    chances = [math.exp(-3 * losses.plackett_luce(tensor(scores), *order(0, 1, 2, 3)).item()) for scores in orders]
+    assert sum(chances) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("loss", [losses.kwise, losses.plackett_luce])
+def test_each_ranking_of_a_batch_counts_once_however_long_it_is(loss):
+    scores, unit, rank = [0.3, 1.0, -0.5, 0.1, 0.9, 7.0], [4, 4, 9, 9, 9, 2], [0, 1, 0, 1, 2, 0]
+    alone = [loss(tensor(scores[:2]), *order(0, 1)).item(), loss(tensor(scores[2:5]), *order(0, 1, 2)).item()]
+    found = loss(tensor(scores), torch.tensor(unit), torch.tensor(rank))
+    assert found.tolist() == pytest.approx(alone)  # a text alone in its unit is no ranking
+
+
+@pytest.mark.parametrize("loss", [losses.kwise, losses.plackett_luce])
+def test_tied_texts_are_never_set_against_each_other(loss):
+    """A > B = C: swapping B and C changes nothing, and neither pulls the other."""
+    ties = order(0, 1, 1)
+    one, other = loss(tensor([1.0, 0.2, -2.0]), *ties), loss(tensor([1.0, -2.0, 0.2]), *ties)
+    assert one.item() == pytest.approx(other.item())
+    assert loss(tensor([1.0, 0.2]), *order(1, 1)).shape == (0,)
+
+
+@given(scores=st.lists(st.floats(-5, 5), min_size=3, max_size=6))
+def test_slopes_of_the_losses_of_orders_are_those_of_finite_differences(scores):
+    unit, rank = order(*range(len(scores)))
+    for loss in (
+        losses.kwise,
+        losses.plackett_luce,
+        lambda at, *_: losses.dpo(at[:1], at[1:2], at[2:3].detach() * 0 + 0.3, at[2:3].detach() * 0 - 1, beta=0.7),
+    ):
+        assert torch.autograd.gradcheck(lambda at, loss=loss: loss(at, unit, rank), tensor(scores).requires_grad_())
+
+
+@given(scores=st.lists(st.floats(-5, 5), min_size=1, max_size=4), label=LABELS)
+def test_slopes_of_the_losses_of_labels_are_those_of_finite_differences(scores, label):
+    target, reference = tensor([label] * len(scores)), tensor(scores[::-1]) / 2
+    for loss in (
+        lambda at: losses.kto(at, target, beta=0.7, z=0.4, **LAMBDAS),
+        lambda at: losses.bce(at, target, **LAMBDAS),
+        lambda at: losses.gce(at, target, **LAMBDAS),
+        losses.centering,
+    ):
+        assert torch.autograd.gradcheck(loss, tensor(scores).requires_grad_())
+    apart = tensor(scores) + 3  # at no divergence its clamp has a corner
+    assert torch.autograd.gradcheck(lambda at: losses.two_way_kl(at, reference - 3), apart.requires_grad_())
 
 
 def test_dpo_is_the_loss_of_the_paper():
@@ -98,14 +159,11 @@ def test_dpo_is_the_loss_of_the_paper():
     np.testing.assert_allclose(found.numpy(), -np.log(sigmoid(reward)), atol=1e-12)
 
 
-def test_the_reference_point_is_the_divergence_of_the_verdicts():
+def test_the_divergence_of_verdicts_is_that_of_two_coins_and_none_from_itself():
     score, reference = np.array([0.5, -2.0, 3.0]), np.array([0.0, 1.0, 3.0])
     p, q = sigmoid(score), sigmoid(reference)
-    expected = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
-    learnt = tensor(score).requires_grad_()
-    found = losses.two_way_kl(learnt, tensor(reference))
-    assert found.item() == pytest.approx(expected)
-    assert not found.requires_grad
+    expected = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    np.testing.assert_allclose(losses.two_way_kl(tensor(score), tensor(reference)).numpy(), expected, atol=1e-12)
 
 
 @given(
@@ -145,14 +203,13 @@ def test_losses_and_gradients_are_finite_at_any_score(scores, label):
         lambda at: losses.gce(at, label, q=1e-3, **LAMBDAS),
         lambda at: losses.bradley_terry(at[:1], at[1:]),
         lambda at: losses.dpo(at[:1], at[1:], at[1:].detach(), at[:1].detach(), beta=0.5),
-        losses.plackett_luce,
+        lambda at: losses.plackett_luce(at, *order(*range(len(scores)))),
+        lambda at: losses.kwise(at, *order(*range(len(scores)))),
+        lambda at: losses.two_way_kl(at, at.detach().flip(0)),
     ):
         total, slope = gradient(loss, scores)
         assert math.isfinite(total)
         assert torch.isfinite(slope).all()
-    kl = losses.two_way_kl(torch.tensor(scores), torch.tensor(scores[::-1]))
-    assert math.isfinite(kl.item())
-    assert kl.item() >= 0
 
 
 @given(score=st.floats(-15, 15), label=st.sampled_from([0.0, 1.0]))

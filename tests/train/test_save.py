@@ -12,7 +12,7 @@ from quality_judge.engine.stacking import stacked
 from quality_judge.errors import JudgeError
 from quality_judge.judge import ADAPTER_FILE, GOLDEN_FILE, Judge, load_judge, save_judge
 from quality_judge.stats.calibration import Calibration
-from quality_judge.train.loop import padded_ids
+from quality_judge.train.forward import padded_ids
 from quality_judge.train.save import draft_judge
 
 EVERY = [

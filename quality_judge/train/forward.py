@@ -1,0 +1,56 @@
+"""What a model says of examples: padded, in the device's own precision, each text of a batch computed once.
+
+It knows nothing of losses or of what is learnt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.weights import precision_here
+from quality_judge.train.examples import Examples
+
+LENGTH_STEP = 8
+PREDICT_TEXTS = 64
+
+
+def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """ids (B, T), padded on the right with 0 (never attended to), and lengths (B,), both int64.
+
+    T is the longest row rounded up to LENGTH_STEP: fewer shapes, fewer kernels to make.
+    """
+    tokens = examples.tokens
+    lengths = tokens.lengths[rows]
+    width = min(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP, int(tokens.lengths.max()))
+    places = np.arange(width)[None, :]
+    at = np.minimum(tokens.offsets()[rows][:, None] + places, len(tokens.ids) - 1)
+    ids = np.where(places < lengths[:, None], tokens.ids[at], 0)
+    return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(lengths)
+
+
+@torch.no_grad()
+def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Outputs of the texts `rows`, float64 (len(rows), outputs), as the model stands."""
+    model.eval()
+    device = next(model.parameters()).device
+    distinct, back = np.unique(examples.same[rows], return_inverse=True)
+    outputs = np.empty((len(distinct), model.head.out_features))
+    order = np.argsort(examples.tokens.lengths[distinct], kind="stable")
+    for at in range(0, len(order), PREDICT_TEXTS):
+        some = order[at : at + PREDICT_TEXTS]
+        ids, lengths = padded_ids(examples, distinct[some])
+        with autocast(device):
+            outputs[some] = model(ids.to(device), lengths.to(device)).float().cpu().numpy()
+    return outputs[back]
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """bfloat16 arithmetic where the device has it."""
+    if precision_here(device.type) == torch.bfloat16:
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
