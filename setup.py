@@ -32,7 +32,7 @@ setup(
     packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
     package_dir={"quality_judge.conf": "conf"},
     package_data={
-        "quality_judge": ["py.typed", "*.jinja"],
+        "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
         "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
     },
     install_requires=[

@@ -15,6 +15,8 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
+from quality_judge.errors import JudgeError
+from quality_judge.judge import load_judge
 from quality_judge.policy import Policy
 from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS
@@ -28,9 +30,9 @@ def main(options: Namespace) -> dict[str, Any]:
     """Decides, writes the four tables, counts them, publishes; returns the summary."""
     policy = Policy.load(options.policy)
     spark = spark_session("filter_corpus")
-    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column"))
+    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column", "judge_says"))
     scored, text_column = read_corpus(spark, options.scored), manifest["text_column"]
-    resolved = policy.resolve(manifest["threshold"])
+    resolved = policy.resolve(*judges_cuts(options.judge, manifest))
     decided = apply_policy(scored, resolved, text_column=text_column)
 
     def write(staging: Staging) -> dict[str, Any]:
@@ -61,10 +63,23 @@ def main(options: Namespace) -> dict[str, Any]:
     return published(spark, options.output, write, inputs=[options.scored])
 
 
+def judges_cuts(folder: str | None, manifest: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Where to keep and where to drop, as the judge that scored says, or the one in `folder` with the same scores."""
+    if folder is None:
+        return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop")
+    judge = load_judge(folder)
+    if judge.fingerprint != manifest["judge"]:
+        raise JudgeError(f"{folder} is {judge.fingerprint}, and {manifest['judge']} scored these rows; score them anew")
+    return judge.spec.threshold, judge.spec.drop_below
+
+
 if __name__ == "__main__":
     arguments = parser(__doc__ or "")
     arguments.add_argument("--scored", required=True, help="folder that score_corpus.py wrote")
     arguments.add_argument("--policy", required=True, help="YAML file of the policy, such as those in conf/policies/")
+    arguments.add_argument(
+        "--judge", help="take the cuts of this judge, certified anew, instead of those at scoring time"
+    )
     arguments.add_argument("--output", required=True, help="folder for kept/ review/ dropped/ unscored/")
     options = arguments.parse_args()
     run(lambda: main(options))

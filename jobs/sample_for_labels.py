@@ -1,9 +1,11 @@
 """Chooses rows of a scored table for experts to label, and writes them as JSON lines, without labels.
 
     spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy uncertain --output rows.jsonl
+    spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy kept --output drawn.jsonl
 
-Add a `label` of true or false to each line, and the file trains or certifies a judge. The last line on stdout is one
-JSON object. Exit 0: written. 2: bad input.
+Add a `label` of true or false to each line, and the file trains or certifies a judge; rows drawn by `kept` certify the
+cut they were drawn at (calibrate_judge.py --fresh). The last line on stdout is one JSON object. Exit 0: written.
+2: bad input.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from quality_judge.card import write_beside
 from quality_judge.errors import ConfigError
 from quality_judge.programme import parser, run
+from quality_judge.scores import JUDGE_COLUMN
 from quality_judge.spark import read_corpus, spark_session
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.publish import MANIFEST_FILE, read_json
@@ -28,18 +31,36 @@ def main(options: Namespace) -> dict[str, Any]:
     if options.strategy == "stratified" and not options.stratum:
         raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
     spark = spark_session("sample_for_labels")
-    manifest = read_json(
-        spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column", "prompt_column")
-    )
+    wanted = ("judge", "threshold", "text_column", "prompt_column", "judge_says")
+    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=wanted)
+    cuts = cuts_to_draw_at(options, manifest) if options.strategy == "kept" else None
     scored = read_corpus(spark, options.scored)
     with refused_read():
         rows = rows_for_labels(
             scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
             prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum,
+            cuts=cuts,
         )  # fmt: skip
+    rows = [row | {JUDGE_COLUMN: manifest["judge"]} for row in rows]
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     by_strategy = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
+    if cuts is not None:
+        by_strategy |= {
+            "kept": sum(row["strategy"] == "kept" for row in rows),
+            "keep_at": cuts[0],
+            "drop_below": cuts[1],
+        }
     return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}
+
+
+def cuts_to_draw_at(options: Namespace, manifest: dict[str, Any]) -> tuple[float, float]:
+    """(keep_at, drop_below): those asked for, else the cut that the judge proposed before anybody saw these labels."""
+    thresholds = manifest["judge_says"]["thresholds"]
+    known = [options.keep_at, thresholds.get("proposed"), manifest["threshold"]]
+    keep_at = next((cut for cut in known if cut is not None), None)
+    if keep_at is None:
+        raise ConfigError("the judge proposes no cut; give one with --keep-at, such as --keep-at 0.8")
+    return keep_at, keep_at if options.drop_below is None else options.drop_below
 
 
 if __name__ == "__main__":
@@ -48,6 +69,10 @@ if __name__ == "__main__":
     arguments.add_argument("--count", type=int, default=200, help="how many rows")
     arguments.add_argument("--strategy", choices=STRATEGIES, default="uncertain", help="how they are chosen")
     arguments.add_argument("--stratum", help="column whose values are sampled evenly, for --strategy stratified")
+    arguments.add_argument(
+        "--keep-at", type=float, help="cut of --strategy kept; by default the one the judge proposes"
+    )
+    arguments.add_argument("--drop-below", type=float, help="rows below it are drawn as dropped; by default --keep-at")
     arguments.add_argument("--seed", type=int, default=0, help="another seed chooses other rows")
     arguments.add_argument("--output", required=True, help="JSON lines file")
     options = arguments.parse_args()

@@ -26,6 +26,8 @@ CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 REDIRECTING_FILES = ("adapter_config.json",)  # transformers would load another base, the one that it names
 MAX_CONFIG_BYTES = 1_000_000
+MAX_CARD_HEAD = 8_000
+LICENSES = {"HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0"}  # of bases that come without their card
 FORBIDDEN_CONFIG_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 ENCODERS = frozenset({
     "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert",
@@ -52,6 +54,14 @@ class Base:
     def weight_files(self) -> list[Path]:
         """The safetensors files, in name order."""
         return sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def license(self) -> str | None:
+        """The licence that the base's own card states, as the hub spells it; None when it states none."""
+        card = self.folder / "README.md"
+        head = card.read_text(encoding="utf-8", errors="replace")[:MAX_CARD_HEAD] if card.is_file() else ""
+        found = re.match(r"---\n(?:.*\n)*?license:[ ]*([\w.-]{2,40})[ ]*\n", head)
+        return found.group(1) if found else LICENSES.get(self.id)
 
     def sha256(self) -> str:
         """Hash over config.json and every weight file."""

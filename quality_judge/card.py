@@ -6,21 +6,27 @@ It computes no metric and sees no row: what it prints are names, counts and scor
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from quality_judge.errors import InputError
-from quality_judge.metrics_file import METRICS, best_baseline, contenders, finite, interval, metric_names, observed
+from quality_judge.markdown import calibration_plot
+from quality_judge.markdown import count as _count
+from quality_judge.markdown import number as _number
+from quality_judge.markdown import percent as _percent
+from quality_judge.markdown import plain as _plain
+from quality_judge.markdown import table as _table
+from quality_judge.markdown import with_interval as _with_interval
+from quality_judge.metrics_file import METRICS, best_baseline, contenders, finite, metric_names
+from quality_judge.promise import promise_in_words
 
-MISSING = "–"
 LIMITS = (
     "The judge repeats the taste of the people who labelled; where they were wrong or one-sided, so is it.",
     "The numbers hold for rows like the test rows. Another source, language or length needs its own labels.",
@@ -77,31 +83,6 @@ def write_beside(path: str | Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def promise_in_words(metrics: Mapping[str, Any]) -> str:
-    """The certificate as English sentences: the promise, its refusal with what is missing, or that nobody asked."""
-    certificate = metrics.get("certificate")
-    if not certificate:
-        return "Nothing is promised: no certificate was asked for."
-    metric = _plain(certificate.get("metric") or "precision")
-    target, confidence = _percent(certificate.get("target")), _percent(certificate.get("confidence"))
-    n = _count(certificate.get("n"))
-    if certificate.get("granted"):
-        text = (
-            f"Keeping rows scored {_short(certificate.get('threshold'))} or more has a {metric} of at least {target}, "
-            f"with confidence {confidence}, on {n} held-out labels, {_count(certificate.get('n_kept'))} of them kept."
-        )
-        seen = [("observed", observed(certificate)), ("proven lower bound", certificate.get("lower_bound")),
-                ("estimated share of good rows kept", certificate.get("recall_estimate"))]  # fmt: skip
-        extra = ", ".join(f"{what} {_percent(value)}" for what, value in seen if finite(value) is not None)
-        return f"{text} {extra.capitalize()}." if extra else text
-    text = (
-        f"**Refused.** No threshold shows a {metric} of {target} with confidence {confidence} on {n} held-out labels."
-    )
-    if finite(certificate.get("labels_missing")) is None:
-        return f"{text} More labels alone will not help."
-    return f"{text} About {_count(certificate['labels_missing'])} more labels are needed."
-
-
 def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     base = _base(judge)
     test = metrics.get("test") or {}
@@ -114,6 +95,8 @@ def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[
     head |= {key: judge[key] for key in ("license", "language") if judge.get(key)}
     if base is not None and HUB_ID.fullmatch(base):
         head["base_model"] = base
+    if results:
+        head["metrics"] = [each["type"] for each in results]
     kind = judge.get("kind")
     head["tags"] = ["quality-judge", "data-quality", "data-filtering", *([f"kind:{kind}"] if kind else [])]
     if results:
@@ -229,6 +212,7 @@ def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     test = metrics.get("test") or {}
     text = f"Method: {_plain(method or 'not stated')}. Expected calibration error: {_with_interval(test, 'ece')}."
     bins = (metrics.get("curves") or {}).get("reliability") or []
+    plot = calibration_plot(bins)
     rows = [
         [
             f"{_number(each.get('low'), 2)} to {_number(each.get('high'), 2)}",
@@ -241,21 +225,40 @@ def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return f"{text} No reliability curve was recorded."
-    return f"{text}\n\n" + _table(["probability", "labels", "mean probability", "truly good"], rows)
+    how = "`o` is the share of truly good rows, `=` its 95% interval, `|` what the judge said; `o` on `|` is right."
+    return f"{text}\n\n{how}\n\n{plot}\n\n" + _table(["probability", "labels", "mean probability", "truly good"], rows)
 
 
 def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
-    shortcuts = metrics.get("shortcuts")
-    if not shortcuts:
+    """The shortcut audit as a section; none when it was not made."""
+    found = metrics.get("shortcuts") or {}
+    if not found.get("alone"):
         return []
-    named = {name: value if isinstance(value, Mapping) else {"roc_auc": value} for name, value in shortcuts.items()}
-    kinds = metric_names({"baselines": named})
-    rows = [[name, *(_with_interval(scores, kind) for kind in kinds)] for name, scores in named.items()]
-    table = _table(["from this alone", *(METRICS.get(kind, kind) for kind in kinds)], rows)
-    return [
-        "## Shortcuts\n\nHow far something that is not quality would get; near the judge, the judge may lean on it.\n\n"
-        + table
+    said = "How far something that is not quality would get. Near the judge, the judge may lean on it."
+    within = found.get("within") or {}
+    rows = [
+        [name, _with_interval(scores or {}, "roc_auc"), _number(within.get(name))]
+        for name, scores in found["alone"].items()
     ]
+    parts = [said, *map(shortcut_warning, found.get("warnings") or ())]
+    parts.append(_table(["", "ROC AUC of this alone", "judge's ROC AUC among rows that share it"], rows))
+    for name in ("source", "language"):
+        cells = [
+            [each.get("name") or "not stated", _count(each.get("n")), _percent(each.get("good_rate")),
+             _with_interval(each, "keep_rate"), _with_interval(each, "roc_auc")]
+            for each in found.get(f"by_{name}") or ()
+        ]  # fmt: skip
+        if len(cells) > 1:
+            parts.append(_table([name, "labels", "good", "share kept", "judge's ROC AUC"], cells))
+    return ["## Shortcuts\n\n" + "\n\n".join(parts)]
+
+
+def shortcut_warning(warning: Mapping[str, Any]) -> str:
+    """One warning of the shortcut audit as a sentence."""
+    name, value, judge = _plain(warning.get("shortcut")), _number(warning.get("value")), _number(warning.get("judge"))
+    if warning.get("kind") == "near":
+        return f"**Warning: {name} alone reaches a ROC AUC of {value}, and the judge {judge}.**"
+    return f"**Warning: among rows of one {name} the judge's ROC AUC is {value}, and {judge} over all.**"
 
 
 def _redteam(metrics: Mapping[str, Any]) -> list[str]:
@@ -290,7 +293,7 @@ def _flips(found: Mapping[str, Any]) -> list[str]:
 
 
 def _reproduce(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    command = judge.get("command") or (
+    command = (judge.get("training") or {}).get("command") or (
         "python training/train_judge.py --config CONFIG.yaml --labels LABELS.jsonl --output JUDGE\n"
         "python training/evaluate_judge.py --judge JUDGE --labels TEST.jsonl --output metrics.json"
     )
@@ -302,52 +305,6 @@ def _reproduce(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     if spent:
         parts.append(_table(["step", "seconds"], [[name, _number(value, 1)] for name, value in spent.items()]))
     return "\n\n".join(parts)
-
-
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(_plain(MISSING if cell is None else cell) for cell in line) + " |" for line in lines
-    )
-
-
-def _plain(value: Any) -> str:
-    """`value` on one line, with nothing in it that Markdown or HTML would act on."""
-    text = html.escape(" ".join(str(value).split()), quote=False)
-    return re.sub(r"([|`\\\[\]])", r"\\\1", text)
-
-
-def _with_interval(scores: Mapping[str, Any], name: str) -> str:
-    value, bounds = finite(scores.get(name)), interval(scores, name)
-    if value is None:
-        return MISSING
-    return f"{value:.3f}" if bounds is None else f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
-
-
-def _number(value: object, places: int = 3) -> str:
-    known = finite(value)
-    return MISSING if known is None else f"{known:.{places}f}"
-
-
-def _short(value: object) -> str:
-    known = finite(value)
-    return MISSING if known is None else f"{known:.4g}"
-
-
-def _percent(value: object) -> str:
-    known = finite(value)
-    return MISSING if known is None else f"{100 * known:.4g}%"
-
-
-def _count(value: object) -> str:
-    known = finite(value)
-    return (
-        _plain(MISSING if value is None else value)
-        if known is None
-        else f"{known:,.0f}"
-        if known.is_integer()
-        else f"{known:.4g}"
-    )
 
 
 def _not_finite(value: Any, where: str = "metrics") -> str | None:

@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 Folder = Annotated[Path, typer.Option(help="folder of the judge")]
+Language = Annotated[str, typer.Option("--language", "--lang", help="en or zh")]
 MOST_REASONS = 12
 
 
@@ -52,9 +53,42 @@ def score(
 
 
 @app.command()
-def card(judge: Folder) -> None:
-    """Prints a judge's card, after verifying the judge.  Example: quality-judge card --judge J"""
-    typer.echo(load_judge(judge).path(CARD_FILE).read_text(encoding="utf-8"))
+def card(
+    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
+    html: Annotated[Path | None, typer.Option(help="HTML file to write instead")] = None,
+    language: Language = "en",
+) -> None:
+    """Prints a judge's card, or writes it as a page.  Example: quality-judge card judges/mine-1 --html card.html"""
+    from quality_judge.card import write_beside
+    from quality_judge.judge_page import render_judge_page
+
+    loaded = load_judge(judge)
+    if html is None:
+        typer.echo(loaded.path(CARD_FILE).read_text(encoding="utf-8"))
+        return
+    says = {**loaded.spec.model_dump(mode="json"), "fingerprint": loaded.fingerprint}
+    metrics = json.loads(loaded.path(METRICS_FILE).read_text(encoding="utf-8"))
+    write_beside(html, render_judge_page(says, metrics, language=language))
+    typer.echo(f"card: {html}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="folder of a judge, or one that filter_corpus.py wrote")],
+    b: Annotated[Path, typer.Argument(help="another of the same kind")],
+    html: Annotated[Path | None, typer.Option(help="HTML file to write as well")] = None,
+    language: Language = "en",
+) -> None:
+    """Two judges, or two runs, side by side.  Example: quality-judge compare judges/a judges/b --html c.html"""
+    from quality_judge.card import write_beside
+    from quality_judge.comparison import compare, read_side, render_comparison
+
+    first, second = read_side(a), read_side(b)
+    for part, lines in compare(first, second).items():
+        _print_lines(part, (first.name, second.name), lines)
+    if html is not None:
+        write_beside(html, render_comparison(first, second, language=language))
+        typer.echo(f"comparison: {html}")
 
 
 @app.command()
@@ -64,7 +98,7 @@ def report(
     judge: Annotated[Path | None, typer.Option(help="folder of the judge")] = None,
     validation: Annotated[list[Path] | None, typer.Option(help="JSON files that validate_corpus.py wrote")] = None,
     title: Annotated[str, typer.Option(help="title of the page")] = "What was kept, and why",
-    language: Annotated[str, typer.Option(help="en or zh")] = "en",
+    language: Language = "en",
 ) -> None:
     """Writes a page on a filtered corpus.  Example: quality-judge report --filtered F --output r.html"""
     from quality_judge.profile import ScoreProfile
@@ -163,6 +197,20 @@ def _print_decisions(counts: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     console.print(reasons)
+
+
+def _print_lines(title: str, names: tuple[str, str], lines: list[Any]) -> None:
+    from quality_judge.comparison import shown
+
+    table = Table(title=title)
+    for column in ("", *names, "difference", "better"):
+        table.add_column(column, justify="left" if column in ("", "better") else "right")
+    for line in lines:
+        share = title != "metrics"
+        better = {"a": names[0], "b": names[1]}.get(line.better, line.better)
+        difference = "" if line.difference is None else f"{line.difference:+.3f}"
+        table.add_row(line.name, shown(line.a, share=share), shown(line.b, share=share), difference, better)
+    Console().print(table)
 
 
 def _now() -> str:

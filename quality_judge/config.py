@@ -68,6 +68,8 @@ class JudgeConfig(Strict):
     max_tokens: int = Field(256, ge=8, le=131072)
     cut: Literal["head", "head_tail"] = "head_tail"
     target_precision: float = Field(0.9, gt=0.5, lt=1)
+    target_npv: float | None = Field(None, gt=0, lt=1)
+    target_recall: float | None = Field(None, gt=0, lt=1)
     confidence: float = Field(0.9, ge=0.5, lt=1)
     train: TrainConfig = TrainConfig()
 

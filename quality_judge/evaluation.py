@@ -15,22 +15,21 @@ import numpy as np
 
 from quality_judge.card import render_card
 from quality_judge.engine.scorer import Scorer
-from quality_judge.errors import LabelError
-from quality_judge.judge import CARD_FILE, METRICS_FILE, Judge, JudgeSpec, save_judge
-from quality_judge.labels import FlatLabels, LabelSet, flatten, split_labels
-from quality_judge.stats.calibration import Calibration, fit_calibration
-from quality_judge.stats.metrics import reliability_curve, roc_auc, summarise, threshold_curve
-from quality_judge.stats.thresholds import Certificate, best_threshold, certify
+from quality_judge.errors import JudgeError, LabelError
+from quality_judge.judge import CARD_FILE, METRICS_FILE, Judge, JudgeSpec, fingerprint, save_judge
+from quality_judge.labels import FlatLabels, LabelSet, flatten, fold_indices, group_names, split_labels
+from quality_judge.labels.drawn import Drawing
+from quality_judge.labels.label_set import labels_of
+from quality_judge.shortcuts import audit, languages
+from quality_judge.stats.calibration import MIN_LABELS, MIN_LABELS_ISOTONIC, Calibration, fit_calibration, fit_platt
+from quality_judge.stats.certificate import Promises, Targets
+from quality_judge.stats.fresh import certify_fresh
+from quality_judge.stats.metrics import reliability_curve, summarise, threshold_curve
+from quality_judge.stats.thresholds import best_threshold, certify_all, proposed_cut
 
 DEFAULT_THRESHOLD = 0.5
 OF_PROBABILITY = ("accuracy", "f1", "cohen_kappa", "ece", "brier")
-MIN_CALIBRATION_LABELS = 8
-SHORTCUTS = {
-    "length": lambda flat: np.array([len(text) for text in flat.completions], float),
-    "ascii_share": lambda flat: np.array(
-        [sum(map(str.isascii, text)) / max(len(text), 1) for text in flat.completions]
-    ),
-}
+CALIBRATION_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,11 @@ def score_labels(scorer: Scorer, labels: LabelSet) -> ScoredLabels:
     return ScoredLabels(flat, scores.raw, scores.probability, scorer.category_probabilities(scores))
 
 
-def measure(scored: ScoredLabels, *, threshold: float | None) -> dict[str, Any]:
+def measure(scored: ScoredLabels, *, threshold: float | np.ndarray | None) -> dict[str, Any]:
     """metrics.json's numbers for these scores; see `stats.metrics.summarise`. Unscored rows count as the worst score.
 
-    Of a judge that gives raw scores and no probability (it learnt from orders alone), what needs one is None.
+    threshold: one for all, or one for each labelled text. Of a judge that gives raw scores and no probability (it
+    learnt from orders alone), what needs one is None.
     """
     flat, at = scored.flat, scored.flat.labelled
     raw = np.nan_to_num(scored.raw, nan=float(np.nanmin(scored.raw)) if np.isfinite(scored.raw).any() else 0.0)
@@ -82,52 +82,97 @@ def curves(scored: ScoredLabels) -> dict[str, Any]:
     return {"reliability": reliability_curve(good, probability), "threshold": threshold_curve(good, probability)}
 
 
-def shortcuts(flat: FlatLabels) -> dict[str, float | None]:
-    """The ROC AUC, either way round, of what should not decide: how far each alone predicts the labels."""
-    at = flat.labelled
-    good = flat.label[at] == 1
-    values = {name: roc_auc(good, measured(flat)[at]) for name, measured in SHORTCUTS.items()}
-    return {name: None if value is None else max(value, 1 - value) for name, value in values.items()}
+def shortcuts(scored: ScoredLabels, *, threshold: float | None) -> dict[str, Any]:
+    """The shortcut audit of these labels, with what the judge keeps from `threshold` on; see `shortcuts.audit`."""
+    keep_at = DEFAULT_THRESHOLD if threshold is None else threshold
+    return audit(scored.flat, scored.raw, scored.probability, threshold=keep_at)
 
 
-def certificate(scored: ScoredLabels, *, target: float, confidence: float) -> Certificate | None:
-    """The certificate on labels that had no part in training or calibration; None when none has a probability."""
+def certificate(scored: ScoredLabels, targets: Targets) -> Promises | None:
+    """What is promised on labels that had no part in training or calibration; None when none has a probability."""
     at = scored.flat.labelled
     at = at[~np.isnan(scored.probability[at])]
-    if not len(at):
-        return None
-    return certify(scored.probability[at], scored.flat.label[at] == 1, target=target, confidence=confidence)
+    return certify_all(scored.probability[at], scored.flat.label[at] == 1, targets) if len(at) else None
 
 
 def recalibrated(
-    judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, *, target: float, confidence: float
-) -> tuple[Judge, dict]:
-    """The judge at `output` with a calibration from one half of `labels`, certified and measured on the other half."""
-    to_calibrate, held_out = split_labels(labels, [0.5, 0.5], seed=0)
-    scored = score_labels(scorer, to_calibrate)
-    at = scored.flat.labelled
-    at = at[~np.isnan(scored.raw[at])]
-    if len(at) < MIN_CALIBRATION_LABELS:
-        raise LabelError(
-            f"{len(at)} labelled rows to calibrate on; at least {MIN_CALIBRATION_LABELS} of both classes are needed"
-        )
-    good = scored.flat.label[at] == 1
-    calibration = fit_calibration(scored.raw[at], good)
-    best = best_threshold(calibration.apply(scored.raw[at]), good, metric="kappa")
+    judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, targets: Targets
+) -> tuple[Judge, dict[str, Any]]:
+    """The judge at `output`, calibrated anew on `labels`, certified and measured on them too, and its metrics.
+
+    Platt keeps the order of scores, and a certificate rests on their order alone, so that no label must be held back
+    for it; metrics come from cross-fitting. Isotonic joins scores by their labels: where there are enough labels for
+    it, one half calibrates and the other certifies and measures.
+    """
+    halves = len(flatten(labels).labelled) >= 2 * MIN_LABELS_ISOTONIC
+    to_calibrate, held_out = split_labels(labels, [0.5, 0.5], seed=0) if halves else (labels, labels)
+    known, good = _usable(score_labels(scorer, to_calibrate))
+    calibration = (fit_calibration if halves else fit_platt)(known, good)
+    best = best_threshold(calibration.apply(known), good, metric="kappa")
     tested = with_calibration(score_labels(scorer, held_out), calibration)
-    promise = certificate(tested, target=target, confidence=confidence)
+    promise = certificate(tested, targets)
+    measured, threshold = (tested, best) if halves else _cross_fitted(tested, labels)
     metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
     metrics |= {  # the baselines answered for other rows, and nothing is left here to ask them again
-        "test": measure(tested, threshold=best), "baselines": {}, "curves": curves(tested),
-        "shortcuts": shortcuts(tested.flat), "certificate": promise and promise.to_dict(),
+        "test": measure(measured, threshold=threshold), "baselines": {}, "curves": curves(measured),
+        "shortcuts": shortcuts(tested, threshold=promised_cut(promise, best)),
+        "certificate": promise and promise.to_dict(),
     }  # fmt: skip
-    metrics["labels"] = {
-        **metrics.get("labels", {}),
-        "calibration": to_calibrate.counts(),
-        "held_out": held_out.counts(),
-    }
+    counts = {"calibration": to_calibrate.counts(), "held_out": held_out.counts(), "held_out_sha256": held_out.sha256}
+    metrics["labels"] = {**metrics.get("labels", {}), **counts}
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
+    changes["thresholds"] |= {"proposed": _proposed(tested, targets)}
     return save_with_report(judge, output, metrics, changes), metrics
+
+
+def certified_fresh(
+    judge: Judge, drawing: Drawing, labels: LabelSet, output: str | Path, targets: Targets
+) -> tuple[Judge, Promises]:
+    """The judge at `output` with a certificate from labels of rows that were drawn at a cut fixed before.
+
+    Its scores, calibration and fingerprint stay, so that tables it has scored stay valid. Raises JudgeError when the
+    rows were drawn for another judge.
+    """
+    if drawing.judge != judge.fingerprint:
+        raise JudgeError(f"the rows were drawn for the judge {drawing.judge}, and this is {judge.fingerprint}")
+    kept, dropped = drawing.regions(labels)
+    promise = certify_fresh(kept, dropped, targets, keep_at=drawing.keep_at, drop_below=drawing.drop_below)
+    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    metrics["certificate"] = promise.to_dict()
+    metrics["labels"] = {**metrics.get("labels", {}), "fresh": labels.counts()}
+    changes = _promised(judge.spec, promise, judge.spec.thresholds.get("best"))
+    return save_with_report(judge, output, metrics, changes), promise
+
+
+def _usable(scored: ScoredLabels) -> tuple[np.ndarray, np.ndarray]:
+    """(raw scores, labels) to calibrate on. Raises LabelError when there are too few."""
+    at = scored.flat.labelled
+    at = at[~np.isnan(scored.raw[at])]
+    if len(at) < MIN_LABELS:
+        raise LabelError(f"{len(at)} labelled rows to calibrate on; at least {MIN_LABELS} of both classes are needed")
+    return scored.raw[at], scored.flat.label[at] == 1
+
+
+def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels, np.ndarray]:
+    """The scores under calibrations that did not see them, and for each labelled text a threshold that did not."""
+    at = scored.flat.labelled
+    groups = [
+        group
+        for row, group in zip(labels.rows(), group_names(labels), strict=True)
+        for label in labels_of(row)
+        if label is not None
+    ]
+    good, usable = scored.flat.label[at] == 1, ~np.isnan(scored.raw[at])
+    count = min(CALIBRATION_FOLDS, len(set(groups)))
+    folds = fold_indices(groups, good.tolist(), count, 0) if count > 1 else np.zeros(len(at), int)
+    probability, thresholds = scored.probability.copy(), np.full(len(at), DEFAULT_THRESHOLD)
+    for number in range(count):
+        fit, test = (folds != number) & usable, folds == number
+        if fit.sum() >= MIN_LABELS and good[fit].any() and not good[fit].all():
+            calibration = fit_platt(scored.raw[at[fit]], good[fit])
+            thresholds[test] = best_threshold(calibration.apply(scored.raw[at[fit]]), good[fit], metric="kappa")
+            probability[at[test]] = calibration.apply(scored.raw[at[test]])
+    return ScoredLabels(scored.flat, scored.raw, probability, scored.category_probability), thresholds
 
 
 def with_calibration(scored: ScoredLabels, calibration: Calibration) -> ScoredLabels:
@@ -135,16 +180,31 @@ def with_calibration(scored: ScoredLabels, calibration: Calibration) -> ScoredLa
     return ScoredLabels(scored.flat, scored.raw, calibration.apply(scored.raw), scored.category_probability)
 
 
-def save_certified(judge: Judge, output: str | Path, metrics: Mapping[str, Any], promise: Certificate | None) -> Judge:
-    """The judge saved at `output` with its metrics, its card and its certified threshold."""
-    best = judge.spec.thresholds.get("best")
-    return save_with_report(judge, output, metrics, _promised(judge.spec, promise, best))
+def save_certified(
+    judge: Judge, output: str | Path, metrics: Mapping[str, Any], promise: Promises | None, *,
+    scored: ScoredLabels | None = None, targets: Targets | None = None, command: str | None = None,
+    license: str | None = None,
+) -> Judge:  # fmt: skip
+    """The judge saved at `output` with its metrics, its card, its certified thresholds, and how it was made.
+
+    scored, targets: with them the judge also proposes a cut to certify on fresh labels; no label takes part in it.
+    license: that of its base.
+    """
+    changes = _promised(judge.spec, promise, judge.spec.thresholds.get("best"))
+    if scored is not None and targets is not None:
+        changes["thresholds"] |= {"proposed": _proposed(scored, targets)}
+        changes["language"] = languages(scored.flat)
+    if license is not None:
+        changes["license"] = license
+    if command is not None:
+        changes["training"] = {**judge.spec.training, "command": command}
+    return save_with_report(judge, output, metrics, changes)
 
 
 def save_with_report(judge: Judge, output: str | Path, metrics: Mapping[str, Any], changes: Mapping[str, Any]) -> Judge:
     """The judge saved at `output` with `changes` to its spec, and metrics.json and card.md to match."""
     spec = judge.spec.model_copy(update=dict(changes))
-    said = spec.model_dump(mode="json")
+    said = spec.model_dump(mode="json") | {"fingerprint": fingerprint(spec)}
     files: dict[str, bytes | Path] = {name: judge.path(name) for name in judge.spec.files}
     files[METRICS_FILE] = (json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     files[CARD_FILE] = render_card(said, metrics, metrics.get("labels", {})).encode()
@@ -157,9 +217,19 @@ def save_with_metric(judge: Judge, output: str | Path, name: str, found: Mapping
     return save_with_report(judge, output, {**metrics, name: dict(found)}, {})
 
 
-def _promised(spec: JudgeSpec, promise: Certificate | None, best: float | None) -> dict[str, Any]:
-    certified = promise.threshold if promise is not None and promise.granted else None
+def promised_cut(promise: Promises | None, best: float | None) -> float | None:
+    """From where the judge keeps: its certified cut, else its best."""
+    return best if promise is None or promise.keep_at is None else promise.keep_at
+
+
+def _proposed(scored: ScoredLabels, targets: Targets) -> float | None:
+    at = scored.flat.labelled
+    return proposed_cut(scored.probability[at[~np.isnan(scored.probability[at])]], precision=targets.precision)
+
+
+def _promised(spec: JudgeSpec, promise: Promises | None, best: float | None) -> dict[str, Any]:
+    cuts = {"certified": promise and promise.keep_at, "certified_drop": promise and promise.drop_below}
     return {
-        "thresholds": {**spec.thresholds, "best": best, "certified": certified},
+        "thresholds": {**spec.thresholds, "best": best, **cuts},
         "certificate": promise.to_dict() if promise is not None else None,
     }

@@ -123,6 +123,7 @@ class Stack(Strict):
 class JudgeSpec(Strict):
     """Everything in judge.json.
 
+    license: that of the base. language: codes of those the labels are in, where they can be told.
     files: the sha256 of every other file. tensors: the shape of every tensor of its tensor files, by file and name.
     checksum: of all the rest of judge.json. precision_band: how far apart
     probabilities lie in float32 and in the device's own precision.
@@ -146,6 +147,8 @@ class JudgeSpec(Strict):
     certificate: dict[str, Any] | None = None
     labels: dict[str, Any]
     training: dict[str, Any] = Field(default_factory=dict)
+    license: str | None = None
+    language: tuple[str, ...] = ()
     created_with: dict[str, str]
     files: dict[str, str]
     tensors: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
@@ -156,6 +159,11 @@ class JudgeSpec(Strict):
         """The judge's own cut on the probability: the certified one, else the best on its labels, else None."""
         certified = self.thresholds.get("certified")
         return certified if certified is not None else self.thresholds.get("best")
+
+    @property
+    def drop_below(self) -> float | None:
+        """The cut below which the certificate allows rows to be dropped, else None."""
+        return self.thresholds.get("certified_drop")
 
 
 SCORE_CHANGING = (

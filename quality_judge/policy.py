@@ -41,11 +41,13 @@ class Band(Strict):
     """Keep from keep_at on, drop below drop_below, review between; drop_below left out means no review."""
 
     keep_at: Threshold
-    drop_below: float | None = Field(None, ge=0, le=1)
+    drop_below: Threshold | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Band:
-        if self.drop_below is not None and self.keep_at != JUDGE and self.drop_below > float(self.keep_at):
+        if JUDGE in (self.keep_at, self.drop_below) or self.drop_below is None:
+            return self
+        if float(self.drop_below) > float(self.keep_at):
             raise ValueError(f"drop_below {self.drop_below} is above keep_at {self.keep_at}; it must not be")
         return self
 
@@ -99,15 +101,17 @@ class Policy(Band):
     def asks_judge(self) -> bool:
         """Whether "judge" stands anywhere for a threshold."""
         bands = (self, *(self.slices.values.values() if self.slices else ()))
-        return any(band.keep_at == JUDGE for band in bands)
+        return any(JUDGE in (band.keep_at, band.drop_below) for band in bands)
 
-    def resolve(self, judge_threshold: float | None) -> ResolvedPolicy:
-        """The policy in plain numbers. judge_threshold: the judge's certified, else best, probability; None if unknown.
+    def resolve(self, judge_threshold: float | None, judge_drop_below: float | None = None) -> ResolvedPolicy:
+        """The policy in plain numbers; None where the judge knows none.
 
+        judge_threshold: the judge's certified, else best, probability. judge_drop_below: its certified cut for drops.
         Raises ConfigError when "judge" is asked for and not known, or lies below a drop_below.
         """
-        slices = {value: self._numbers(band, judge_threshold) for value, band in self._slice_bands()}
-        keep_at, drop_below = self._numbers(self, judge_threshold)
+        known = (judge_threshold, judge_drop_below)
+        slices = {value: self._numbers(band, *known) for value, band in self._slice_bands()}
+        keep_at, drop_below = self._numbers(self, *known)
         return ResolvedPolicy(
             name=self.name,
             keep_at=keep_at,
@@ -122,21 +126,32 @@ class Policy(Band):
     def _slice_bands(self) -> list[tuple[str, Band]]:
         return sorted(self.slices.values.items()) if self.slices else []
 
-    def _numbers(self, band: Band, judge_threshold: float | None) -> tuple[float, float]:
+    def _numbers(
+        self, band: Band, judge_threshold: float | None, judge_drop_below: float | None
+    ) -> tuple[float, float]:
         if band.keep_at == JUDGE and judge_threshold is None:
             raise ConfigError(
                 f"policy {self.name!r} keeps at the judge's threshold, and the judge has none; "
                 "calibrate the judge with labels, or give keep_at a number"
             )
+        if band.drop_below == JUDGE and judge_drop_below is None:
+            raise ConfigError(
+                f"policy {self.name!r} drops below the judge's certified cut, and the judge has none; "
+                "certify one with target_npv or target_recall, or give drop_below a number"
+            )
         keep_at = float(judge_threshold if band.keep_at == JUDGE and judge_threshold is not None else band.keep_at)
         if not 0 <= keep_at <= 1:
             raise ConfigError(f"the judge's threshold is {keep_at}; expected a probability from 0 to 1")
-        drop_below = keep_at if band.drop_below is None else band.drop_below
-        if drop_below > keep_at:
+        if band.drop_below is None:
+            return keep_at, keep_at
+        drop_below = judge_drop_below if band.drop_below == JUDGE else band.drop_below
+        if drop_below is not None and float(drop_below) > keep_at and band.drop_below == band.keep_at == JUDGE:
+            return float(drop_below), float(drop_below)  # keep_at is not certified here, and what may be dropped is
+        if float(drop_below or 0.0) > keep_at:
             raise ConfigError(
                 f"policy {self.name!r}: drop_below {drop_below} is above the judge's threshold {keep_at}; lower it"
             )
-        return keep_at, drop_below
+        return keep_at, float(drop_below or 0.0)
 
 
 @dataclass(frozen=True)

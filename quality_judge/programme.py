@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from quality_judge.errors import EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
@@ -37,6 +39,12 @@ def say(summary: Mapping[str, Any]) -> None:
 def tell(message: str) -> None:
     """Prints `message` for a person, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def as_typed() -> str:
+    """The command of this process, ready for a shell; of an absolute path only its last name."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", f"training/{Path(sys.argv[0]).name}", *words])
 
 
 @contextmanager

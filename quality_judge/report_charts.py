@@ -177,8 +177,7 @@ def duel(metrics: Mapping[str, Any]) -> View | None:
     }
     if not rivals:
         return None
-    lowest = min(min(value, bounds[0] if bounds else 1.0, 1.0) for value, bounds in rivals.values())
-    start = min(0.5, math.floor(max(0.0, lowest - 0.01) * 10) / 10)
+    start = axis_start([{"value": value, "bounds": bounds} for value, bounds in rivals.values()])
     own = rivals.pop("judge", None)
     dots = [{"name": "judge", "value": own[0], "bounds": own[1]}] if own else []
     dots += [
@@ -186,3 +185,9 @@ def duel(metrics: Mapping[str, Any]) -> View | None:
         for name, (value, bounds) in sorted(rivals.items(), key=lambda item: -item[1][0])
     ]
     return {"dots": dots, "start": start, "own": own and own[0], "best": best_baseline(metrics)}
+
+
+def axis_start(dots: Sequence[View]) -> float:
+    """Where an axis of ROC AUC begins so that every dot has its place: at 0.5, or a tenth below the lowest."""
+    lowest = min((min(dot["value"], dot["bounds"][0] if dot["bounds"] else 1.0) for dot in dots), default=0.5)
+    return min(0.5, math.floor(max(0.0, lowest - 0.01) * 10) / 10)

@@ -25,6 +25,7 @@ CATEGORIES = "labels"
 ROW_ID = "id"
 ANNOTATOR = "annotator"
 SOURCE = "source"
+LANGUAGE = "lang"
 WEIGHT = "weight"
 
 
@@ -44,6 +45,7 @@ class Sample:
     source: str | None = None
     weight: float = 1.0
     probability: float | None = None
+    lang: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class CategoryRow:
     categories: Mapping[str, bool | None] = field(default_factory=dict)
     id: str | None = None
     annotator: str | None = None
+    source: str | None = None
+    lang: str | None = None
 
     @property
     def label(self) -> bool | None:

@@ -9,14 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality_judge.card import (
-    promise_in_words,
-    render_card,
-    write_card,
-    write_metrics,
-)
+from quality_judge.card import render_card, write_card, write_metrics
 from quality_judge.errors import InputError
+from quality_judge.markdown import PLOT_COLUMNS, calibration_plot
 from quality_judge.metrics_file import METRICS, best_baseline, contenders, metric_names
+from quality_judge.promise import promise_in_words
 
 HOSTILE = "<script>alert(1)</script> | `x` \n# heading"
 JUDGE = {
@@ -79,6 +76,7 @@ def test_the_front_matter_is_what_the_hub_reads():
     head = front_matter(render_card(JUDGE, sample_metrics(), LABELS))
     assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "quality-judge" in head["tags"]
+    assert head["metrics"][:2] == ["roc_auc", "average_precision"]
     assert "license" not in head
     assert "language" not in head
     (result,) = head["model-index"][0]["results"]
@@ -144,11 +142,71 @@ def test_the_best_baseline_by_error_is_the_smallest():
     assert best_baseline(metrics) is None
 
 
+SHORTCUTS = {
+    "alone": {"length": {"roc_auc": 0.643, "roc_auc_ci": [0.59, 0.69]}, "source": {"roc_auc": 0.712}, "language": None},
+    "within": {"source": 0.55},
+    "by_source": [
+        {"name": "forum", "n": 40, "good_rate": 0.5, "keep_rate": 0.25, "keep_rate_ci": [0.142, 0.402]},
+        {"name": "", "n": 10, "good_rate": 0.1, "keep_rate": 0.0, "keep_rate_ci": [0.0, 0.278], "roc_auc": None},
+    ],
+    "by_language": [{"name": "Latin", "n": 50, "good_rate": 0.4, "keep_rate": 0.2}],
+    "warnings": [{"kind": "near", "shortcut": "source", "value": 0.712, "judge": 0.72},
+                 {"kind": "within", "shortcut": "source", "value": 0.55, "judge": 0.72}],
+}  # fmt: skip
+
+
 def test_the_shortcut_audit_is_shown_when_it_was_made():
-    shortcuts = {"length": {"roc_auc": 0.643, "roc_auc_ci": [0.59, 0.69]}, "source": 0.712}
-    card = render_card(JUDGE, sample_metrics(shortcuts=shortcuts), LABELS)
-    assert "| length | 0.643 (0.590 to 0.690) |" in card
-    assert "| source | 0.712 |" in card
+    card = render_card(JUDGE, sample_metrics(shortcuts=SHORTCUTS), LABELS)
+    assert "| length | 0.643 (0.590 to 0.690) | – |" in card
+    assert "| source | 0.712 | 0.550 |" in card
+    assert "| forum | 40 | 50% | 0.250 (0.142 to 0.402) | – |" in card
+    assert "| not stated | 10 |" in card
+    assert "Latin" not in card  # one language alone is no slice
+    assert "**Warning: source alone reaches a ROC AUC of 0.712, and the judge 0.720.**" in card
+    assert "**Warning: among rows of one source the judge's ROC AUC is 0.550, and 0.720 over all.**" in card
+
+
+def test_the_calibration_plot_draws_each_bin_where_it_belongs():
+    bins = [{"low": 0.0, "high": 0.1, "n": 9, "mean_probability": 0.0, "fraction_good": 1.0, "ci": [0.5, 1.0]},
+            {"low": 0.1, "high": 0.2, "n": 0, "mean_probability": None, "fraction_good": None, "ci": None}]  # fmt: skip
+    fence, _, line, end = calibration_plot(bins).splitlines()
+    assert (fence, end) == ("```text", "```")
+    inside = line[line.index("[") + 1 : line.index("]")]
+    assert len(inside) == PLOT_COLUMNS
+    assert (inside[0], inside[-1], inside.count("=")) == ("|", "o", 25)
+    assert line.endswith(" 9")
+    assert calibration_plot([]) == ""
+
+
+def test_promises_of_both_sides_are_said_with_the_confidence_of_all():
+    metrics = sample_metrics()
+    drop = metrics["certificate"] | {
+        "metric": "npv",
+        "threshold": 0.2,
+        "target": 0.8,
+        "n_kept": 90,
+        "lower_bound": 0.81,
+    }
+    recall = {"granted": False, "metric": "recall", "target": 0.95, "confidence": 0.95, "n": 412, "labels_missing": 88}
+    metrics["certificate"] |= {"drop": drop, "recall": recall, "joint_confidence": 0.85}
+    words = promise_in_words(metrics)
+    assert "Of the rows scored below 0.2, which may be dropped, the share that is bad is at least 80%" in words
+    assert "no threshold shows a recall of 95%" in words
+    assert "holds all at once with confidence 85%" in words
+
+
+def test_a_certificate_from_fresh_labels_says_that_its_cut_was_fixed_before():
+    metrics = sample_metrics()
+    metrics["certificate"] |= {"sampling": "fresh"}
+    assert "at a cut that was fixed before they were labelled" in promise_in_words(metrics)
+    metrics["certificate"] |= {"granted": False, "labels_missing": 150}
+    assert "About 150 rows must be drawn anew" in promise_in_words(metrics)
+
+
+def test_the_card_says_the_command_that_made_the_judge():
+    judge = JUDGE | {"training": {"command": "python training/train_judge.py --labels mine.jsonl"}}
+    assert "```bash\npython training/train_judge.py --labels mine.jsonl\n```" in render_card(judge, {}, {})
+    assert "--labels LABELS.jsonl" in render_card(JUDGE, {}, {})
 
 
 def test_an_unknown_metric_comes_after_the_known_ones():
@@ -159,7 +217,9 @@ def test_an_unknown_metric_comes_after_the_known_ones():
 
 def test_words_from_outside_stay_words():
     judge = {**JUDGE, "name": HOSTILE, "rubric": {"name": HOSTILE, "criteria": HOSTILE}, "base": HOSTILE}
-    metrics = sample_metrics(baselines={HOSTILE: {"roc_auc": 0.5}}, shortcuts={HOSTILE: 0.5})
+    metrics = sample_metrics(
+        baselines={HOSTILE: {"roc_auc": 0.5}}, shortcuts=SHORTCUTS | {"alone": {HOSTILE: {"roc_auc": 0.5}}}
+    )
     card = render_card(judge, metrics, {HOSTILE: 3})
     body = card.split("---\n", 2)[2]
     assert "<script>" not in body

@@ -1,6 +1,7 @@
 """Evaluation: the numbers are sklearn's, an unscored row never helps, and only held-out labels certify."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,23 +9,26 @@ from sklearn import metrics as sklearn_metrics
 
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.errors import InputError, LabelError
+from quality_judge.errors import InputError, JudgeError, LabelError
 from quality_judge.evaluation import (
     ScoredLabels,
     certificate,
+    certified_fresh,
     curves,
     measure,
     recalibrated,
     save_certified,
     score_labels,
-    shortcuts,
     with_calibration,
 )
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
 from quality_judge.labels import LabelSet, flatten
+from quality_judge.labels.drawn import Drawing
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
-from quality_judge.stats.calibration import Calibration
+from quality_judge.stats.calibration import Calibration, fit_platt
+from quality_judge.stats.certificate import Targets
 from quality_judge.stats.metrics import METRICS
+from quality_judge.stats.thresholds import certify_all
 
 NAN = np.nan
 GOOD, BAD = ["water", "boils", "mountain", "air", "presses"], ["click", "free", "price", "raises", "empty"]
@@ -142,22 +146,14 @@ def test_curves_leave_out_rows_without_a_probability(scored):
     assert curves(scored_as([Preference("p", "one", "two")], [1.0, 0.0])) == {}
 
 
-def test_shortcuts_say_how_far_length_alone_predicts_the_labels():
-    rows = [Sample("", "long " * 9 + str(i), i < 5) if i < 5 else Sample("", f"短 {i}", False) for i in range(10)]
-    assert shortcuts(flatten(labels_of(rows))) == {"length": 1.0, "ascii_share": 1.0}
-    turned = [Sample("", row.completion, not row.label) for row in rows]
-    assert shortcuts(flatten(labels_of(turned))) == {"length": 1.0, "ascii_share": 1.0}
-    assert shortcuts(flatten(labels_of([Sample("", "one", True)]))) == {"length": None, "ascii_share": None}
-
-
 def test_a_certificate_counts_labelled_rows_with_a_probability_only():
     rows = [*samples(60), Preference("p", "one", "two")]
     right = np.array([0.95 if row.label else 0.05 for row in rows[:60]] + [0.99, 0.01])
-    promise = certificate(scored_as(rows, right, np.where(np.arange(62) < 10, NAN, right)), target=0.8, confidence=0.9)
-    assert promise.granted
-    assert promise.n == 50
-    assert certificate(scored_as([Preference("p", "a", "b")], [1.0, 0.0]), target=0.8, confidence=0.9) is None
-    assert certificate(scored_as(rows, right, np.full(62, NAN)), target=0.8, confidence=0.9) is None
+    promise = certificate(scored_as(rows, right, np.where(np.arange(62) < 10, NAN, right)), Targets(0.8))
+    assert promise.keep.granted
+    assert promise.keep.n == 50
+    assert certificate(scored_as([Preference("p", "a", "b")], [1.0, 0.0]), Targets(0.8)) is None
+    assert certificate(scored_as(rows, right, np.full(62, NAN)), Targets(0.8)) is None
 
 
 def test_another_calibration_changes_the_probability_and_nothing_else(scored):
@@ -207,7 +203,7 @@ def fresh(judge, scorer, tmp_path_factory):
     """The judge calibrated anew on labels of which a third are wrong: it was too sure for them."""
     labels = labels_of(samples(120, seed=9, noise=0.35))
     output = tmp_path_factory.mktemp("fresh") / "judge"
-    return (*recalibrated(judge, scorer, labels, output, target=0.55, confidence=0.6), labels)
+    return (*recalibrated(judge, scorer, labels, output, Targets(0.55, confidence=0.6)), labels)
 
 
 def test_recalibrating_changes_the_fingerprint_and_no_raw_score(judge, scorer, fresh):
@@ -219,22 +215,96 @@ def test_recalibrating_changes_the_fingerprint_and_no_raw_score(judge, scorer, f
     assert load_judge(judge.folder).fingerprint == judge.fingerprint
 
 
-def test_recalibrating_certifies_and_measures_on_the_other_half(judge, fresh):
+def test_recalibrating_calibrates_certifies_and_measures_on_every_label(judge, fresh):
     renewed, metrics, _ = fresh
-    assert metrics["test"]["n"] == metrics["labels"]["held_out"]["rows"] == 60
-    assert metrics["labels"]["calibration"]["rows"] == 60
+    assert metrics["test"]["n"] == metrics["certificate"]["n"] == 120
+    assert metrics["labels"]["calibration"]["rows"] == metrics["labels"]["held_out"]["rows"] == 120
     assert metrics["labels"]["train"] == {"rows": 60}
-    assert metrics["certificate"]["n"] == 60
     assert renewed.spec.certificate == metrics["certificate"]
     assert renewed.spec.thresholds["certified"] == metrics["certificate"]["threshold"]
     assert renewed.spec.precision_band == judge.spec.precision_band
     assert json.loads(renewed.path(METRICS_FILE).read_text()) == metrics
 
 
+def test_what_is_measured_is_cross_fitted_and_not_what_was_fitted_to(judge, scorer, fresh):
+    """Fitted and measured on the same labels, a calibration looks better than it is."""
+    renewed, metrics, labels = fresh
+    same = measure(score_labels(load_scorer(renewed), labels), threshold=renewed.spec.thresholds["best"])
+    assert metrics["test"]["brier"] > same["brier"]
+    assert metrics["test"]["cohen_kappa"] <= same["cohen_kappa"]
+
+
+@pytest.mark.parametrize("n", [60, 250])
+def test_fitting_platt_to_the_labels_that_certify_does_not_change_what_is_certified(n):
+    """The certificate rests on the order of the scores, and Platt keeps it: the same rows are kept."""
+    dice = np.random.default_rng(n)
+    good = dice.random(n) < 0.6
+    raw = dice.normal(size=n) + 2 * good
+    before = 1 / (1 + np.exp(-raw))
+    after = fit_platt(raw, good).apply(raw)
+    for targets in (Targets(), Targets(npv=0.7, recall=0.8)):
+        one, two = certify_all(before, good, targets), certify_all(after, good, targets)
+        assert one.keep.granted == two.keep.granted
+        for cut in ("keep_at", "drop_below"):
+            assert (getattr(one, cut) is None) == (getattr(two, cut) is None)
+            if getattr(one, cut) is not None:
+                np.testing.assert_array_equal(before >= getattr(one, cut), after >= getattr(two, cut))
+
+
+@pytest.fixture
+def drawing(judge, scorer):
+    """40 rows drawn from 400 at or above the judge's cut, 20 from 600 below it, and their labels by name."""
+    rows = samples(200, seed=21)
+    scores = score_labels(scorer, labels_of(rows)).probability
+    cut = float(np.median(scores))
+    kept = [row for row, score in zip(rows, scores, strict=True) if score >= cut][:40]
+    dropped = [row for row, score in zip(rows, scores, strict=True) if score < cut][:20]
+    texts = [frozenset(("", row.completion) for row in side) for side in (kept, dropped)]
+    return Drawing(judge.fingerprint, cut, cut, *texts, {"kept": 400, "dropped": 600}), kept, dropped
+
+
+def test_fresh_labels_certify_the_cut_they_were_drawn_at_and_leave_every_score_as_it_was(judge, drawing, tmp_path):
+    drawn, kept, dropped = drawing
+    labels = labels_of([replace(row, label=True) for row in kept] + [replace(row, label=False) for row in dropped])
+    renewed, promise = certified_fresh(judge, drawn, labels, tmp_path / "new", Targets(0.9, npv=0.8, recall=0.7))
+    assert renewed.fingerprint == judge.fingerprint
+    assert (promise.keep.n, promise.drop.n, promise.recall.n) == (40, 20, 60)
+    assert renewed.spec.thresholds["certified"] == renewed.spec.thresholds["certified_drop"] == drawn.keep_at
+    assert renewed.spec.threshold == renewed.spec.drop_below == drawn.keep_at
+    metrics = json.loads(renewed.path(METRICS_FILE).read_text())
+    assert metrics["certificate"]["sampling"] == "fresh"
+    assert metrics["test"] == {"n": 7}
+    assert metrics["labels"]["fresh"]["rows"] == 60
+
+
+def test_fresh_labels_of_another_judges_rows_are_refused(judge, drawing, tmp_path):
+    drawn, kept, _ = drawing
+    with pytest.raises(JudgeError, match="drawn for the judge 0000"):
+        certified_fresh(judge, replace(drawn, judge="0000"), labels_of(kept), tmp_path / "new", Targets())
+
+
+def test_a_judge_proposes_a_cut_for_the_next_labels_that_no_label_has_touched(judge, tmp_path):
+    rows = samples(60)
+    right = np.linspace(0.2, 0.99, 60)
+    saved = {}
+    for name, labels in (("as", rows), ("turned", [replace(row, label=not row.label) for row in rows])):
+        scored = scored_as(labels, right, right)
+        kept = save_certified(judge, tmp_path / name, {"test": {"n": 60}}, None, scored=scored, targets=Targets())
+        saved[name] = kept.spec.thresholds["proposed"]
+    assert saved["as"] == saved["turned"] > 0.8
+
+
+def test_the_command_that_made_a_judge_stands_on_its_card(judge, tmp_path):
+    command = "python training/train_judge.py --labels mine.jsonl"
+    saved = save_certified(judge, tmp_path / "made", {"test": {"n": 60}}, None, command=command)
+    assert command in saved.path(CARD_FILE).read_text()
+    assert saved.fingerprint in saved.path(CARD_FILE).read_text()
+
+
 def test_a_recalibrated_judge_is_not_set_beside_baselines_that_answered_for_other_rows(fresh):
     _, metrics, _ = fresh
     assert metrics["baselines"] == {}
-    assert set(metrics["shortcuts"]) == {"length", "ascii_share"}
+    assert set(metrics["shortcuts"]["alone"]) == {"length", "source", "language"}
 
 
 def test_the_better_calibration_is_found(judge, scorer, fresh):
@@ -250,13 +320,13 @@ def test_too_few_or_no_labels_to_calibrate_on_are_refused_and_nothing_is_written
     orders = [Preference(f"p{i}", f"one {i}", f"two {i}") for i in range(20)]
     for rows in (orders, samples(10)):
         with pytest.raises(LabelError, match="to calibrate on"):
-            recalibrated(judge, scorer, labels_of(rows), tmp_path / "new", target=0.9, confidence=0.9)
+            recalibrated(judge, scorer, labels_of(rows), tmp_path / "new", Targets())
     assert not (tmp_path / "new").exists()
 
 
 def test_a_refused_certificate_leaves_no_certified_threshold(judge, scorer, tmp_path):
     renewed, metrics = recalibrated(
-        judge, scorer, labels_of(samples(40, seed=3, noise=0.5)), tmp_path / "new", target=0.99, confidence=0.99
+        judge, scorer, labels_of(samples(40, seed=3, noise=0.5)), tmp_path / "new", Targets(0.99, confidence=0.99)
     )
     assert not metrics["certificate"]["granted"]
     assert renewed.spec.thresholds["certified"] is None
@@ -267,9 +337,9 @@ def test_a_refused_certificate_leaves_no_certified_threshold(judge, scorer, tmp_
 def test_a_certified_judge_cuts_where_it_was_certified_and_is_never_overwritten(judge, tmp_path):
     rows = samples(60)
     right = np.array([0.95 if row.label else 0.05 for row in rows])
-    promise = certificate(scored_as(rows, right, right), target=0.8, confidence=0.9)
+    promise = certificate(scored_as(rows, right, right), Targets(0.8))
     saved = save_certified(judge, tmp_path / "certified", {"test": {"n": 60}}, promise)
-    assert saved.spec.threshold == promise.threshold != judge.spec.threshold
+    assert saved.spec.threshold == promise.keep_at != judge.spec.threshold
     assert saved.fingerprint == judge.fingerprint  # the same scores; only the promise is new
     with pytest.raises(InputError, match="never overwritten"):
         save_certified(judge, tmp_path / "certified", {"test": {"n": 60}}, promise)

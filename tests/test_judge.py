@@ -253,7 +253,7 @@ CHANGES = {
 SILENT = {
     "name": "renamed", "thresholds": {"best": 0.4}, "certificate": {"target": 0.9}, "labels": {"n": 3},
     "training": {"seconds": 2.0}, "precision_band": 0.01,
-    "created_with": {"torch": "9"},
+    "created_with": {"torch": "9"}, "license": "mit", "language": ("zh",),
 }  # fmt: skip
 
 

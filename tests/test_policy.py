@@ -185,6 +185,17 @@ def test_the_word_judge_stands_for_the_judges_threshold():
         policy(keep_at="judge", drop_below=0.5).resolve(0.4)
 
 
+def test_the_word_judge_stands_for_its_certified_cuts_on_both_sides():
+    rule = policy(keep_at="judge", drop_below="judge")
+    assert rule.asks_judge
+    assert rule.resolve(0.8, 0.3).bands() == [(None, 0.8, 0.3)]
+    assert policy(keep_at=0.9, drop_below="judge").resolve(0.8, 0.3).bands() == [(None, 0.9, 0.3)]
+    with pytest.raises(ConfigError, match="certify one with target_npv"):
+        rule.resolve(0.8)
+    # keep_at is only the judge's best guess here, and below 0.9 rows may be dropped for certain
+    assert rule.resolve(0.8, 0.9).bands() == [(None, 0.9, 0.9)]
+
+
 def test_thresholds_in_reasons_are_never_rounded_away():
     assert shown(0.7) == "0.70"
     assert shown(0.735421) == "0.735421"
@@ -214,7 +225,7 @@ def test_a_policy_that_cannot_be_meant_is_refused(settings, said):
 def test_every_shipped_policy_loads_and_bears_its_files_name(path: Path):
     loaded = Policy.load(path)
     assert loaded.name == path.stem
-    rule = loaded.resolve(0.6)
+    rule = loaded.resolve(0.6, 0.3)
     assert pickle.loads(pickle.dumps(rule)) == rule
 
 

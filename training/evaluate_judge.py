@@ -35,7 +35,7 @@ def main(options: Namespace) -> dict[str, Any]:
     metrics = {
         "test": test, "baselines": {}, "certificate": judge.spec.certificate,
         "labels": {"test": labels.counts(), **report.found()},
-        "shortcuts": shortcuts(scored.flat), "curves": curves(scored),
+        "shortcuts": shortcuts(scored, threshold=judge.spec.threshold), "curves": curves(scored),
         "seconds": {"total": time.perf_counter() - started},
     }  # fmt: skip
     write_metrics(options.output, metrics)

@@ -16,11 +16,21 @@ from typing import Any
 
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.evaluation import ScoredLabels, certificate, curves, measure, save_certified, score_labels, shortcuts
+from quality_judge.evaluation import (
+    ScoredLabels,
+    certificate,
+    curves,
+    measure,
+    promised_cut,
+    save_certified,
+    score_labels,
+    shortcuts,
+)  # fmt: skip
 from quality_judge.judge import refuse_existing
 from quality_judge.labels import clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline
-from quality_judge.programme import parser, progress_bars, run, tell
+from quality_judge.programme import as_typed, parser, progress_bars, run, tell
+from quality_judge.stats.certificate import Targets
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.save import draft_judge
@@ -48,7 +58,8 @@ def main(options: Namespace) -> dict[str, Any]:
         draft = draft_judge(scratch, fitted, config, labels)
         scored = score_labels(load_scorer(draft), held_out)
         threshold = draft.spec.thresholds["best"]
-        promise = certificate(scored, target=config.target_precision, confidence=config.confidence)
+        targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
+        promise = certificate(scored, targets)
         answers = baseline_answers(fitted, scored.flat)
         metrics = {
             "test": measure(scored, threshold=threshold),
@@ -57,12 +68,26 @@ def main(options: Namespace) -> dict[str, Any]:
                 for name, answer in answers.items()
             },
             "certificate": promise and promise.to_dict(),
-            "labels": {"train": labels.counts(), "held_out": held_out.counts(), **report.found()},
-            "shortcuts": shortcuts(scored.flat),
+            "labels": {
+                "train": labels.counts(),
+                "held_out": held_out.counts(),
+                "held_out_sha256": held_out.sha256,
+                **report.found(),
+            },
+            "shortcuts": shortcuts(scored, threshold=promised_cut(promise, threshold)),
             "curves": curves(scored),
             "seconds": {"fit": fitted.training["seconds"], "total": time.perf_counter() - started},
         }
-        judge = save_certified(draft, options.output, metrics, promise)
+        judge = save_certified(
+            draft,
+            options.output,
+            metrics,
+            promise,
+            scored=scored,
+            targets=targets,
+            command=as_typed(),
+            license=fitted.base.license,
+        )
     return summary(judge, metrics, allow=config.train.below_baseline == "allow")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quality_judge.labels.label_set import LabelSet, completions_of, labels_of
-from quality_judge.samples import CategoryRow, Preference, Ranking
+from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class FlatLabels:
     """n texts. label: 1, 0 or NaN where nobody said, float64 (n,).
 
     pairs: (better, worse) indices, int64 (p, 2), of preferences and of all ordered pairs in rankings. rankings: the
-    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,).
+    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages: what
+    the label file says of each text, None where it says nothing.
     """
 
     prompts: list[str]
@@ -27,6 +28,8 @@ class FlatLabels:
     pairs: np.ndarray
     rankings: list[np.ndarray]
     categories: dict[str, np.ndarray] = field(default_factory=dict)
+    sources: list[str | None] = field(default_factory=list)
+    languages: list[str | None] = field(default_factory=list)
 
     @property
     def labelled(self) -> np.ndarray:
@@ -41,6 +44,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
     said: list[float] = []
     pairs: list[tuple[int, int]] = []
     rankings: list[np.ndarray] = []
+    marks: list[tuple[str | None, str | None]] = []
     names = sorted({name for row in labels.categories for name in row.categories})
     categories: dict[str, dict[int, float]] = {name: {} for name in names}
     for row in labels.rows():
@@ -48,6 +52,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
         prompts += [row.prompt] * len(texts)
         completions += texts
         said += [np.nan if label is None else float(label) for label in labels_of(row)]
+        marks += [(row.source, row.lang) if isinstance(row, Sample | CategoryRow) else (None, None)] * len(texts)
         if isinstance(row, Preference | Ranking):
             pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
         if isinstance(row, Ranking):
@@ -59,6 +64,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
     return FlatLabels(
         prompts, completions, np.array(said, float), np.array(pairs, np.int64).reshape(-1, 2), rankings,
         {name: _column(values, len(completions)) for name, values in categories.items()},
+        [source for source, _ in marks], [language for _, language in marks],
     )  # fmt: skip
 
 

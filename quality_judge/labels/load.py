@@ -32,6 +32,7 @@ from quality_judge.samples import (
     COMPLETIONS,
     CUT,
     LABEL,
+    LANGUAGE,
     PROMPT,
     REJECTED,
     ROW_ID,
@@ -131,8 +132,10 @@ class _Parser:
     def sample(self) -> Sample:
         prompt, (completion,) = self.texts([self.completion_column()])
         label = self.binary(LABEL, self.cells[LABEL], LABEL_VALUES)
-        marks = {name: self.name(name) for name in (ROW_ID, ANNOTATOR, SOURCE)}
-        return Sample(prompt, completion, label, marks[ROW_ID], marks[ANNOTATOR], marks[SOURCE], self.weight())
+        return Sample(
+            prompt, completion, label, id=self.name(ROW_ID), annotator=self.name(ANNOTATOR), source=self.name(SOURCE),
+            weight=self.weight(), lang=self.name(LANGUAGE),
+        )  # fmt: skip
 
     def preference(self) -> Preference:
         prompt, (chosen, rejected) = self.texts([(CHOSEN, self.cells[CHOSEN]), (REJECTED, self.cells[REJECTED])])
@@ -163,7 +166,10 @@ class _Parser:
             _clean(name): None if value is None else self.binary(f"{CATEGORIES}[{_shown(name)}]", value, BINARY_VALUES)
             for name, value in said.items()
         }
-        return CategoryRow(prompt, completion, categories, self.name(ROW_ID), self.name(ANNOTATOR))
+        return CategoryRow(
+            prompt, completion, categories, id=self.name(ROW_ID), annotator=self.name(ANNOTATOR),
+            source=self.name(SOURCE), lang=self.name(LANGUAGE),
+        )  # fmt: skip
 
     def completion_column(self) -> tuple[str, object]:
         name = COMPLETION if COMPLETION in self.cells else TEXT

@@ -2,7 +2,8 @@
 
 Equal texts are one: an expert sees each once, `copies` says how many rows it stands for, and chances are over texts.
 Metrics stay unbiased only over texts whose chance is known: `uniform` ones serve to measure and certify, `uncertain`
-ones to learn from. The rows hold text, which is what the file is for.
+ones to learn from, and `kept` ones, drawn on either side of a cut, to certify that cut from fresh labels
+(`labels.drawn`). The rows hold text, which is what the file is for.
 """
 
 from __future__ import annotations
@@ -12,28 +13,29 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from quality_judge.errors import CorpusError
+from quality_judge.errors import CorpusError, InputError
+from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
 from quality_judge.samples import COMPLETION, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
 from quality_judge.spark.score import named, type_of
 
-STRATEGIES = ("uniform", "uncertain", "stratified")
-INCLUSION = "inclusion_probability"
-STRATEGY = "strategy"
+STRATEGIES = ("uniform", "uncertain", "stratified", "kept")
 COPIES = "copies"
 KEY = "key"
 UNCERTAIN_SHARE = 0.7
+DROPPED_SHARE = 0.25  # of `kept` rows: those drawn from below the cut, to tell what is lost there
 
 
 def rows_for_labels(
     df: DataFrame, count: int, strategy: str, *, text_column: str, prompt_column: str | None, threshold: float | None,
-    stratum: str | None = None, seed: int = 0,
+    stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None,
 ) -> list[dict[str, object]]:  # fmt: skip
     """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
 
     uncertain: 70% nearest to `threshold`, the rest uniform among the others. stratified: as many from each value of
-    `stratum`. The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing
-    column, or when the table has no scored row.
+    `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts and the
+    judge's fingerprint on every row. The same table and seed give the same rows, however it is partitioned. Raises
+    CorpusError for a missing column, or when the table has no scored row.
     """
     asked = [name for name in (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum) if name is not None]
     missing = sorted({name for name in asked if type_of(df.schema, name) is None})
@@ -41,7 +43,8 @@ def rows_for_labels(
         raise CorpusError(f"the table has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
     usable = (F.col(CODE_COLUMN) == OK) & F.col(SCORE_COLUMN).isNotNull()
     shown = _shown(df.where(usable), text_column, prompt_column, stratum)
-    shown = shown.withColumn(KEY, F.xxhash64(F.lit(seed), PROMPT, COMPLETION))
+    # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
+    shown = shown.withColumn(KEY, F.xxhash64(F.lit(f"{seed} {strategy}"), PROMPT, COMPLETION))
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
     )
@@ -50,6 +53,10 @@ def rows_for_labels(
         raise CorpusError("no row of the table has a score; there is nothing to sample")
     if strategy == "stratified":
         return _told(shown, _stratified(texts, count))
+    if strategy == "kept":
+        keep_at, drop_below = _checked_cuts(cuts)
+        marks = {KEEP_AT: keep_at, DROP_BELOW: drop_below}
+        return [row | marks for row in _told(shown, _by_cut(texts, count, keep_at, drop_below))]
     nearest: dict[int, tuple[str, float]] = {}
     if strategy == "uncertain":
         distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
@@ -81,6 +88,24 @@ def _stratified(texts: DataFrame, count: int) -> dict[int, tuple[str, float]]:
     first = texts.withColumn("place", place).where(F.col("place") <= max(given.values())).select(KEY, SOURCE, "place")
     chosen = [row for row in first.collect() if row["place"] <= given[row[SOURCE]]]
     return {row[KEY]: ("stratified", given[row[SOURCE]] / sizes[row[SOURCE]]) for row in chosen}
+
+
+def _by_cut(texts: DataFrame, count: int, keep_at: float, drop_below: float) -> dict[int, tuple[str, float]]:
+    score, below = F.col(SCORE_COLUMN), round(DROPPED_SHARE * count)
+    sides = {KEPT: (texts.where(score >= keep_at), count - below), DROPPED: (texts.where(score < drop_below), below)}
+    chosen: dict[int, tuple[str, float]] = {}
+    for side, (inside, wanted) in sides.items():
+        n = inside.count()
+        if n == 0 and side == KEPT:
+            raise CorpusError(f"no row has a score of {keep_at:g} or more; choose a lower cut")
+        chosen |= dict.fromkeys(_keys(inside.orderBy(KEY), wanted), (side, min(1.0, wanted / n) if n else 0.0))
+    return chosen
+
+
+def _checked_cuts(cuts: tuple[float, float] | None) -> tuple[float, float]:
+    if cuts is None or not 0 <= cuts[1] <= cuts[0] <= 1:
+        raise InputError(f"cuts to draw at are {cuts}; expected 0 <= drop_below <= keep_at <= 1")
+    return cuts
 
 
 def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:

@@ -35,6 +35,14 @@ def roc_auc(labels: Any, scores: Any) -> float | None:
     return _value("roc_auc", *checked(labels, scores))
 
 
+def roc_auc_interval(labels: Any, scores: Any, *, draws: int = 200, seed: int = 0) -> list[float] | None:
+    """The 95% bootstrap interval of the ROC AUC; None when one class is missing."""
+    good, scores = checked(labels, scores)
+    if good.all() or not good.any():
+        return None
+    return _interval(np.concatenate([_ranked(good, scores, w)["roc_auc"] for w in _counts(len(good), seed, draws)]))
+
+
 def average_precision(labels: Any, scores: Any) -> float | None:
     """Sum of precision x gain in recall over the distinct scores, best first; None without a good row."""
     return _value("average_precision", *checked(labels, scores))
@@ -83,7 +91,7 @@ def summarise(
     raw: Any,
     probability: Any,
     *,
-    threshold: float,
+    threshold: float | Array,
     seed: int = 0,
     draws: int = 500,
     pairs: tuple[Any, Any] | None = None,
@@ -94,7 +102,7 @@ def summarise(
 
     Intervals are the 2.5 and 97.5 percentiles over `draws` bootstrap draws of rows, pairs or rankings; draws in which
     a metric is undefined are left out. raw orders rows (roc_auc, average_precision), probability (n,) does the rest.
-    pairs: (raw of chosen, raw of rejected).   rankings: raw scores, best first.
+    threshold: one, or one for each row.   pairs: (raw of chosen, raw of rejected).   rankings: raw scores, best first.
     categories: name to (labels, probability), where True means that the category applies.
     """
     good, raw, probability = checked(labels, raw, probability)
@@ -159,7 +167,9 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> list[float]:
     z = float(norm.ppf(0.5 + confidence / 2))
     p, spread = successes / n, 1 + z * z / n
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [max(0.0, float((middle - half) / spread)), min(1.0, float((middle + half) / spread))]
+    low, high = float((middle - half) / spread), float((middle + half) / spread)
+    # At the ends the bound is the end itself; computed, it lies off by a rounding.
+    return [max(0.0, low) if successes else 0.0, min(1.0, high) if successes < n else 1.0]
 
 
 def _finite(scores: Any, n: int) -> Array:
@@ -177,7 +187,7 @@ def _value(name: str, good: Array, scores: Array, **options: Any) -> float | Non
 
 
 def _label_draws(
-    good: Array, raw: Array, probability: Array, *, threshold: float, seed: int, draws: int
+    good: Array, raw: Array, probability: Array, *, threshold: float | Array, seed: int, draws: int
 ) -> dict[str, list[Array]]:
     samples: dict[str, list[Array]] = {name: [] for name in LABEL_METRICS}
     for weights in _counts(len(good), seed, draws):
@@ -193,7 +203,7 @@ def _weighted(
     raw: Array,
     probability: Array,
     weights: Array,
-    threshold: float = 0.5,
+    threshold: float | Array = 0.5,
     bins: int = ECE_BINS,
     only: str | None = None,
 ) -> dict[str, Array]:
@@ -208,6 +218,7 @@ def _weighted(
     return found
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def _ranked(good: Array, raw: Array, weights: Array) -> dict[str, Array]:
     order = np.argsort(-raw, kind="stable")
     if not len(order):

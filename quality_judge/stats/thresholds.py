@@ -1,24 +1,35 @@
-"""Where to cut: a threshold with a certified precision or recall, or an honest refusal; and the best plain threshold.
+"""Where to cut: thresholds with a certified precision, NPV or recall, or an honest refusal; and the best plain one.
 
 Certifying is fixed-sequence testing with exact binomial p-values (Clopper & Pearson 1934; Learn then Test, Angelopoulos
 et al. 2021): cuts are tried in an order that no label has influenced, and the last one before the first failure holds.
+Two-sided: rows are kept above one certified cut, dropped below another, reviewed between; each promise is tested at
+1 - (1 - confidence) / (number of promises), so that all hold at once with `confidence` (Bonferroni).
 It does not know what the rows are. A certificate speaks of rows drawn like the labelled ones, and of no others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import binom
 
 from quality_judge.errors import InputError, unknown
+from quality_judge.stats.certificate import (
+    Certificate,
+    Guaranteed,
+    Promises,
+    Targets,
+    check_request,
+    floor3,
+    lower_bound,
+)
 from quality_judge.stats.metrics import Array, checked
 
-Guaranteed = Literal["precision", "recall"]
 Optimised = Literal["f1", "accuracy", "kappa"]
 GRID_POINTS = 20
 # The strictest cut keeps this share of the labelled rows, or the fewest that can pass with no error if that is more.
@@ -28,56 +39,18 @@ POWER = 0.8  # `labels_missing` is what succeeds this often if the judge is as g
 MOST_LABELS = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """`metric` >= `target` with `confidence` when rows with probability >= `threshold` are kept; or why not.
+@dataclass(frozen=True)
+class _Tests:
+    """The cuts in the order they are tried, and for each: rows on the promised side, those sought of them, the test."""
 
-    n: labelled rows used.   n_kept: of these, at or above the threshold.   n_errors: bad rows kept (precision) or good
-    rows lost (recall).   lower_bound: one-sided, exact.   recall_estimate: share of good rows kept.   When not granted,
-    these are None or 0, and labels_missing estimates how many more would do; None: more labels will not help.
-    """
+    cuts: Array
+    inside: Array
+    sought: Array
+    trials: Array
+    errors: Array
 
-    metric: Guaranteed
-    target: float
-    confidence: float
-    threshold: float | None
-    n: int
-    n_kept: int
-    n_errors: int
-    lower_bound: float | None
-    recall_estimate: float | None
-    granted: bool
-    labels_missing: int | None
-    message: str
-
-    def __post_init__(self) -> None:
-        _check_request(self.metric, self.target, self.confidence)
-        if self.granted != (self.threshold is not None):
-            raise InputError(
-                "a certificate must have a threshold exactly when it is granted; the judge folder is damaged"
-            )
-        for name in ("threshold", "lower_bound", "recall_estimate"):
-            value = getattr(self, name)
-            if value is not None and not (_is_real(value) and 0 <= value <= 1):
-                raise InputError(f"certificate {name} is {value!r}; expected a number from 0 to 1")
-        for name in ("n", "n_kept", "n_errors", "labels_missing"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 0) and not (value is None and name == "labels_missing"):
-                raise InputError(f"certificate {name} is {value!r}; expected a whole number, 0 or more")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Certificate:
-        """What `to_dict` wrote; refuses unknown and missing keys."""
-        names = {field.name for field in fields(cls)}
-        for key in sorted(set(data) - names):
-            raise InputError(unknown("key of a certificate", key, names))
-        if missing := sorted(names - set(data)):
-            raise InputError(f"the certificate lacks {', '.join(missing)}; the judge folder is damaged")
-        return cls(**data)
+    def where(self, usable: Array) -> _Tests:
+        return _Tests(*(part[usable] for part in (self.cuts, self.inside, self.sought, self.trials, self.errors)))
 
 
 def certify(
@@ -88,51 +61,77 @@ def certify(
     confidence: float = 0.9,
     metric: Guaranteed = "precision",
     grid: Any = None,
+    at_most: float | None = None,
 ) -> Certificate:
-    """The loosest cut whose precision (or the strictest whose recall) is certified, or a refusal.
+    """The loosest cut whose precision or NPV (or the strictest whose recall) is certified, or a refusal.
 
-    probability, labels: (n,), of rows that had no part in training or calibration.   grid: thresholds fixed beforehand;
-    with it the certificate is exact. Without it the cuts are order statistics of the probabilities themselves: each
-    single test is exact, and the sequence held its promise in simulation at 100 to 1,000 labels (broken in at most 6%
-    of draws where 10% are allowed).
+    probability, labels: (n,), of rows that had no part in training or calibration.   at_most: for NPV and recall, the
+    highest cut that may be named.   grid: thresholds fixed beforehand; with it the certificate is exact. Without it the
+    cuts are order statistics of the probabilities themselves: each single test is exact, and the sequence held its
+    promise in simulation at 100 to 1,000 labels (broken in at most 6% of draws where 10% are allowed).
     """
-    _check_request(metric, target, confidence)
+    check_request(metric, target, confidence)
     good, scores = checked(labels, probability)
-    cuts = (
-        _grid(scores, target, confidence, metric) if grid is None else np.sort(np.asarray(grid, dtype=np.float64))[::-1]
-    )
-    kept = (scores[None, :] >= cuts[:, None]).sum(axis=1)
-    kept_good = (scores[good][None, :] >= cuts[:, None]).sum(axis=1)
-    if metric == "precision":
-        trials, errors = kept, kept - kept_good
-        usable = trials >= least_trials(target, confidence)
-    else:
-        cuts, kept, kept_good = cuts[::-1], kept[::-1], kept_good[::-1]
-        trials, errors = np.full(len(cuts), int(good.sum())), int(good.sum()) - kept_good
-        usable = np.full(len(cuts), True)
-    cuts, kept, kept_good = cuts[usable], kept[usable], kept_good[usable]
-    trials, errors = trials[usable], errors[usable]
-    passed = binom.cdf(errors, trials, 1 - target) <= 1 - confidence
-    n_passed = int(np.argmin(passed)) if len(passed) and not passed.all() else len(passed)
     request = (metric, target, confidence)
+    cuts = _grid(scores, request) if grid is None else np.unique(np.asarray(grid, dtype=np.float64))
+    tests = _tests(scores, good, cuts, metric)
+    if metric != "recall":
+        tests = tests.where(tests.trials >= least_trials(target, confidence))
+    passed = binom.cdf(tests.errors, tests.trials, 1 - target) <= 1 - confidence
+    n_passed = int(np.argmin(passed)) if len(passed) and not passed.all() else len(passed)
     if n_passed == 0:
-        return _refused(request, good, cuts, trials, errors)
-    at = n_passed - 1
-    return _granted(request, good, float(cuts[at]), int(kept[at]), int(kept_good[at]), int(errors[at]), int(trials[at]))
+        return _refused(request, good, tests)
+    held = tests.where(np.arange(len(passed)) < n_passed)
+    if at_most is not None and held.cuts[-1] > at_most:
+        # Recall only rises as the cut falls; an NPV is certified at the cuts that were tried and at no other.
+        below = _tests(scores, good, np.array([at_most]), metric) if metric == "recall" else None
+        held = below or held.where(held.cuts <= at_most)
+    if not len(held.cuts):
+        return _overlapping(request, len(good), float(at_most or 0.0))
+    return _granted(request, good, held)
 
 
-def clopper_pearson(errors: int, n: int, confidence: float) -> tuple[float, float]:
-    """(low, high): the exact two-sided interval of an error rate after `errors` in `n` (Clopper & Pearson 1934)."""
-    if not 0 <= errors <= n or n < 1:
-        raise InputError(f"{errors} errors among {n} rows; expected 0 <= errors <= rows and at least one row")
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, errors, n - errors + 1)) if errors else 0.0
-    return low, float(beta.ppf(1 - tail, errors + 1, n - errors)) if errors < n else 1.0
+def certify_all(probability: Any, labels: Any, targets: Targets) -> Promises:
+    """Where rows may be kept and, if NPV or recall is asked for, where they may be dropped; review lies between.
+
+    All promises together hold with `targets.confidence`: each has an equal share of what may go wrong.
+    """
+    each = 1 - (1 - targets.confidence) / targets.asked
+    keep = certify(probability, labels, target=targets.precision, confidence=each)
+    found = lost = None
+    if targets.recall is not None:
+        lost = certify(
+            probability, labels, target=targets.recall, confidence=each, metric="recall", at_most=keep.threshold
+        )
+    if targets.npv is not None:
+        caps = [known.threshold for known in (keep, lost) if known is not None and known.threshold is not None]
+        at_most = min(caps, default=None)
+        found = certify(probability, labels, target=targets.npv, confidence=each, metric="npv", at_most=at_most)
+    return Promises(keep, targets.confidence, found, lost)
+
+
+def proposed_cut(probability: Any, *, precision: float) -> float | None:
+    """A cut to certify on fresh labels: the loosest that should pass, by the calibrated probabilities alone.
+
+    Rows at or above it are expected to be good with the share (1 + precision) / 2, halfway from what is asked for to
+    all, which at 0.9 takes 150 labels of kept rows to show four times in five; None when no row is that likely.
+    """
+    scores = np.sort(np.asarray(probability, dtype=np.float64))[::-1]
+    expected = np.cumsum(scores) / np.arange(1, len(scores) + 1)
+    enough = np.flatnonzero(expected >= (1 + precision) / 2)
+    return _rounded(float(scores[enough[-1]]), math.floor) if len(enough) else None
 
 
 def least_trials(target: float, confidence: float) -> int:
     """The fewest rows that certify `target` when not one is wrong: the least n with target**n <= 1 - confidence."""
     return math.ceil(round(math.log(1 - confidence) / math.log(target), 9))
+
+
+def rows_needed(rate: float, target: float, confidence: float) -> int | None:
+    """How many rows certify `target` with probability POWER when errors come at `rate`; None: more than MOST_LABELS."""
+    sizes = np.unique(np.geomspace(least_trials(target, confidence), MOST_LABELS, 200).astype(np.int64))
+    enough = np.flatnonzero(binom.cdf(binom.ppf(POWER, sizes, rate), sizes, 1 - target) <= 1 - confidence)
+    return int(sizes[enough[0]]) if rate < 1 - target and len(enough) else None
 
 
 def best_threshold(probability: Any, labels: Any, *, metric: Optimised = "f1") -> float:
@@ -159,12 +158,26 @@ def best_threshold(probability: Any, labels: Any, *, metric: Optimised = "f1") -
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
-def _grid(scores: Array, target: float, confidence: float, metric: Guaranteed) -> Array:
-    """Cuts, strict to loose, from the scores alone. For precision those where one more error becomes affordable."""
+def _tests(scores: Array, good: Array, cuts: Array, metric: Guaranteed) -> _Tests:
+    """The tests of rising `cuts`, strict to loose: precision from the highest down, the others from the lowest up."""
+    if metric == "precision":
+        cuts = cuts[::-1]
+    above = scores[None, :] >= cuts[:, None]
+    kept, kept_good = above.sum(axis=1), above[:, good].sum(axis=1)
+    n, n_good = len(good), int(good.sum())
+    if metric == "npv":
+        return _Tests(cuts, n - kept, (n - n_good) - (kept - kept_good), n - kept, n_good - kept_good)
+    if metric == "recall":
+        return _Tests(cuts, kept, kept_good, np.full(len(cuts), n_good), n_good - kept_good)
+    return _Tests(cuts, kept, kept_good, kept, kept - kept_good)
+
+
+def _grid(scores: Array, request: tuple[Guaranteed, float, float]) -> Array:
+    """Cuts, rising, from the scores alone. For precision and NPV those where one more error becomes affordable."""
+    metric, target, confidence = request
     n = len(scores)
     if n == 0:
         return np.empty(0)
-    ordered = np.sort(scores)[::-1]
     if metric == "recall":
         counts = np.linspace(0, n, GRID_POINTS + 1)[1:-1].astype(np.int64)
     else:
@@ -172,10 +185,15 @@ def _grid(scores: Array, target: float, confidence: float, metric: Guaranteed) -
         counts = counts[counts >= min(START_SHARE * n, counts[-1])] if len(counts) else counts
         spaced = np.linspace(0, len(counts) - 1, min(GRID_POINTS, len(counts))).round().astype(np.int64)
         counts = np.union1d(counts[spaced], [n]) if len(counts) else counts
-    # Strictly above the next row: given that row, those above it are a fair draw of what the cut keeps.
-    return np.asarray([_just_above(float(ordered[count])) if count < n else 0.0 for count in counts])
+    # Strictly beyond the next row: given that row, those beyond it are a fair draw of what is on that side of the cut.
+    if metric == "npv":
+        ordered = np.sort(scores)
+        return np.unique([_rounded(float(ordered[count]), math.floor) if count < n else 1.0 for count in counts])
+    ordered = np.sort(scores)[::-1]
+    return np.unique([_just_above(float(ordered[count])) if count < n else 0.0 for count in counts])
 
 
+@lru_cache(maxsize=64)
 def _affordable(n: int, target: float, confidence: float) -> Array:
     """The k <= n at which one more error than at k - 1 still passes the test: 22, 38, 52, 65, … at .9 and .9."""
     trials = np.arange(1, n + 1)
@@ -186,42 +204,47 @@ def _affordable(n: int, target: float, confidence: float) -> Array:
 
 def _just_above(score: float) -> float:
     """A short decimal above `score`; it depends on `score` alone."""
-    digits = 6 if score < 0.999 else 12
-    return min(1.0, round((math.floor(score * 10**digits) + 1) / 10**digits, digits))
+    return _rounded(score, lambda value: math.floor(value) + 1)
 
 
-def _granted(
-    request: tuple[Guaranteed, float, float],
-    good: Array,
-    threshold: float,
-    n_kept: int,
-    n_kept_good: int,
-    n_errors: int,
-    trials: int,
-) -> Certificate:
+def _rounded(score: float, to_whole: Callable[[float], int]) -> float:
+    digits = 6 if 0.001 < score < 0.999 else 12
+    return min(1.0, round(to_whole(score * 10**digits) / 10**digits, digits))
+
+
+def _granted(request: tuple[Guaranteed, float, float], good: Array, held: _Tests) -> Certificate:
+    """The certificate at the last of the cuts that held."""
     metric, target, confidence = request
-    bound, recall = _lower_bound(n_errors, trials, confidence), n_kept_good / max(int(good.sum()), 1)
-    wrong = f"{n_errors} of them wrong" if metric == "precision" else f"{n_errors} of {trials} good rows lost"
+    threshold = float(held.cuts[-1])
+    inside, sought, trials, errors = (int(part[-1]) for part in (held.inside, held.sought, held.trials, held.errors))
+    bound = lower_bound(errors, trials, confidence)
+    share = sought / max(int(good.sum() if metric != "npv" else (~good).sum()), 1)
+    wrong = f"{errors} of {trials} good rows lost" if metric == "recall" else f"{errors} of them wrong"
+    what, of = ("dropped", "bad rows are dropped") if metric == "npv" else ("kept", "good rows are kept")
     message = (
-        f"{metric} >= {target:g} with confidence {confidence:g} at threshold {threshold:g}: {n_kept} of {len(good)} "
-        f"held-out samples kept, {wrong} (lower bound {_floor3(bound)}); about {recall:.0%} of the good rows are kept"
+        f"{metric} >= {target:g} with confidence {confidence:g} at threshold {threshold:g}: {inside} of {len(good)} "
+        f"held-out samples {what}, {wrong} (lower bound {floor3(bound)}); about {share:.0%} of the {of}"
     )
-    return Certificate(
-        metric, target, confidence, threshold, len(good), n_kept, n_errors, bound, recall, True, 0, message
-    )
+    return Certificate(metric, target, confidence, threshold, len(good), inside, errors, bound, share, True, 0, message)
 
 
-def _refused(
-    request: tuple[Guaranteed, float, float], good: Array, cuts: Array, trials: Array, errors: Array
-) -> Certificate:
+def _refused(request: tuple[Guaranteed, float, float], good: Array, tests: _Tests) -> Certificate:
     metric, target, confidence = request
     n = len(good)
     asked = f"no cut reaches {metric} >= {target:g} at confidence {confidence:g} on {n} held-out samples"
-    if len(cuts) and trials[0]:
-        best = int(np.argmax(1 - errors / trials))
-        asked += f" (best: {1 - errors[best] / trials[best]:.3f} at {cuts[best]:g})"
-    needed, advice = _labels_needed(request, good, trials, errors)
+    if len(tests.cuts) and tests.trials[0]:
+        best = int(np.argmax(1 - tests.errors / tests.trials))
+        asked += f" (best: {1 - tests.errors[best] / tests.trials[best]:.3f} at {tests.cuts[best]:g})"
+    needed, advice = _labels_needed(request, good, tests.trials, tests.errors)
     return Certificate(metric, target, confidence, None, n, 0, 0, None, None, False, needed, f"{asked}; {advice}")
+
+
+def _overlapping(request: tuple[Guaranteed, float, float], n: int, at_most: float) -> Certificate:
+    metric, target, confidence = request
+    message = (
+        f"{metric} >= {target:g} holds only at cuts above {at_most:g}, from where rows are kept: nothing is dropped"
+    )
+    return Certificate(metric, target, confidence, None, n, 0, 0, None, None, False, None, message)
 
 
 def _labels_needed(
@@ -231,16 +254,11 @@ def _labels_needed(
     metric, target, confidence = request
     n, least = len(good), least_trials(target, confidence)
     if not len(trials) or trials[0] < least:
-        share = 1.0 if metric == "precision" else float(good.sum() + 1) / (n + 2)
+        share = float(good.sum() + 1) / (n + 2) if metric == "recall" else 1.0
         more = max(1, math.ceil(least / share) - n)
         return more, f"label at least {more} more"
-    totals = []
-    sizes = np.unique(np.geomspace(least, MOST_LABELS, 400).astype(np.int64))
-    for rate, share in zip((errors + 0.5) / (trials + 1), trials / n, strict=True):
-        likely = binom.ppf(POWER, sizes, rate)
-        enough = np.flatnonzero(binom.cdf(likely, sizes, 1 - target) <= 1 - confidence)
-        if rate < 1 - target and len(enough):
-            totals.append(sizes[enough[0]] / share)
+    rates = zip((errors + 0.5) / (trials + 1), trials / n, strict=True)
+    totals = [rows / share for rate, share in rates if (rows := rows_needed(rate, target, confidence)) is not None]
     if totals and min(totals) <= MOST_LABELS:
         more = max(math.ceil(min(totals)) - n, math.ceil(n / 10))
         return more, f"label about {more} more, or lower the target"
@@ -250,24 +268,3 @@ def _labels_needed(
         None,
         "the judge is too weak at every cut, and more labels here will not help; lower the target or train on more",
     )
-
-
-def _lower_bound(errors: int, n: int, confidence: float) -> float:
-    return 1 - float(beta.ppf(confidence, errors + 1, n - errors)) if errors < n else 0.0
-
-
-def _floor3(value: float) -> str:
-    """Rounded down, so that a printed bound never promises more than was certified."""
-    return f"{math.floor(value * 1000) / 1000:.3f}"
-
-
-def _check_request(metric: str, target: float, confidence: float) -> None:
-    if metric not in get_args(Guaranteed):
-        raise InputError(unknown("metric to certify", metric, get_args(Guaranteed)))
-    for name, value in (("target", target), ("confidence", confidence)):
-        if not (_is_real(value) and 0 < value < 1):
-            raise InputError(f"certificate {name} is {value!r}; expected a number between 0 and 1, such as 0.9")
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

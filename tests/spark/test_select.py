@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality_judge.errors import CorpusError
+from quality_judge.errors import CorpusError, InputError
 from quality_judge.spark.select import rows_for_labels, shares
 
 COLUMNS = "id int, text string, prompt string, source string, quality_score double, quality_code string"
@@ -53,11 +53,37 @@ def test_a_text_that_stands_in_many_rows_is_shown_once_and_says_so(table):
     assert {row["inclusion_probability"] for row in rows} == {1.0}
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "uncertain", "stratified"])
+def test_rows_of_a_cut_come_from_either_side_of_it_with_their_chance_and_the_cut(table):
+    rows = rows_for_labels(table, 40, "kept", cuts=(0.7, 0.5), **OPTIONS)
+    sides = {name: [row for row in rows if row["strategy"] == name] for name in ("kept", "dropped")}
+    assert [len(side) for side in sides.values()] == [30, 10]
+    assert min(row["quality_score"] for row in sides["kept"]) >= 0.7
+    assert max(row["quality_score"] for row in sides["dropped"]) < 0.5
+    assert {row["inclusion_probability"] for row in sides["kept"]} == {30 / 30}
+    assert {row["inclusion_probability"] for row in sides["dropped"]} == {10 / 50}
+    assert {(row["keep_at"], row["drop_below"]) for row in rows} == {(0.7, 0.5)}
+
+
+def test_rows_to_certify_a_cut_are_not_those_that_another_strategy_drew_with_the_same_seed(table):
+    uniform = {row["completion"] for row in rows_for_labels(table, 30, "uniform", **OPTIONS)}
+    kept = {row["completion"] for row in rows_for_labels(table, 40, "kept", cuts=(0.0, 0.0), **OPTIONS)}
+    assert len(uniform & kept) < 20
+
+
+@pytest.mark.parametrize(
+    ("cuts", "said"), [((0.995, 0.5), "no row has a score"), ((0.5, 0.6), "expected"), (None, "expected")]
+)
+def test_a_cut_that_nothing_can_be_drawn_at_is_refused(table, cuts, said):
+    with pytest.raises(InputError, match=said):
+        rows_for_labels(table, 40, "kept", cuts=cuts, **OPTIONS)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "uncertain", "stratified", "kept"])
 def test_the_same_seed_gives_the_same_rows_however_the_table_is_partitioned(table, strategy):
     stratum = "source" if strategy == "stratified" else None
-    first = rows_for_labels(table.repartition(1), 20, strategy, stratum=stratum, **OPTIONS)
-    assert rows_for_labels(table.repartition(5), 20, strategy, stratum=stratum, **OPTIONS) == first
+    cuts = (0.7, 0.5) if strategy == "kept" else None
+    first = rows_for_labels(table.repartition(1), 20, strategy, stratum=stratum, cuts=cuts, **OPTIONS)
+    assert rows_for_labels(table.repartition(5), 20, strategy, stratum=stratum, cuts=cuts, **OPTIONS) == first
     other = rows_for_labels(table, 20, strategy, stratum=stratum, seed=1, **OPTIONS)
     assert {row["completion"] for row in other} != {row["completion"] for row in first}
 

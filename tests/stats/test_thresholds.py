@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binom, binomtest, norm
 
 from quality_judge.errors import InputError
-from quality_judge.stats.thresholds import Certificate, best_threshold, certify, clopper_pearson, least_trials
+from quality_judge.stats.certificate import Certificate, Promises, Targets, clopper_pearson
+from quality_judge.stats.thresholds import best_threshold, certify, certify_all, least_trials, proposed_cut
 
 GOOD_RATE = 0.6
 DISTANCE = math.sqrt(2) * float(norm.ppf(0.88))  # of the two normal populations whose AUC is .88
@@ -42,15 +43,85 @@ def test_certified_precision_is_broken_no_more_often_than_promised(n, least_reca
     assert np.mean(recalls) >= least_recall
 
 
-def test_certified_recall_is_broken_no_more_often_than_promised():
-    """Allowed: 10%; more than 35 of 200 have probability below 0.001 at a true 10%. Seeds are fixed."""
+@pytest.mark.parametrize(("metric", "target"), [("recall", 0.9), ("npv", 0.8)])
+def test_certified_recall_and_npv_are_broken_no_more_often_than_promised(metric, target):
+    """Allowed: 10%; more than 64 of 500 have probability below 0.02 at a true 10%. Seeds are fixed."""
     broken = granted = 0
-    for seed in range(200):
-        certificate = certify(*draw(300, seed), metric="recall")
+    for seed in range(DRAWS):
+        certificate = certify(*draw(300, seed), metric=metric, target=target)
         granted += certificate.granted
-        broken += certificate.granted and truth(certificate.threshold)[1] < 0.9
-    assert granted > 150
-    assert broken <= 35
+        broken += certificate.granted and side(metric, certificate.threshold) < target
+    assert granted > DRAWS / 2
+    assert broken <= 64
+
+
+def side(metric: str, threshold: float) -> float:
+    """NPV or recall in the whole population."""
+    if metric == "recall":
+        return truth(threshold)[1]
+    good, bad = (norm.cdf(norm.ppf(threshold) - side * DISTANCE / 2) for side in (1, -1))
+    return (1 - GOOD_RATE) * bad / (GOOD_RATE * good + (1 - GOOD_RATE) * bad)
+
+
+@pytest.mark.parametrize("others", [{"npv": 0.8}, {"recall": 0.8}, {"npv": 0.8, "recall": 0.8}])
+def test_promises_made_at_once_are_all_kept_as_often_as_promised(others):
+    """A draw counts as broken when any promise is. Allowed: 10%, more than 64 of 500 below 0.02 as above."""
+    broken = two_sided = 0
+    for seed in range(DRAWS):
+        found = certify_all(*draw(400, seed), Targets(**others))
+        two_sided += found.keep_at is not None and found.drop_below is not None
+        if None not in (found.keep_at, found.drop_below):
+            assert found.drop_below <= found.keep_at
+        wrong = found.keep.granted and truth(found.keep_at)[0] < 0.9
+        for metric, promise in (("npv", found.drop), ("recall", found.recall)):
+            wrong |= bool(promise and promise.granted and side(metric, promise.threshold) < others[metric])
+        broken += wrong
+    assert two_sided > DRAWS / 2
+    assert broken <= 64
+
+
+def test_the_confidence_is_split_over_the_promises_and_a_single_one_has_it_all():
+    probability, labels = draw(400, 4)
+    assert certify_all(probability, labels, Targets()).keep == certify(probability, labels)
+    found = certify_all(probability, labels, Targets(npv=0.8, recall=0.8, confidence=0.9))
+    assert found.confidence == 0.9
+    for promise in (found.keep, found.drop, found.recall):
+        assert promise.confidence == pytest.approx(1 - 0.1 / 3)
+
+
+def test_npv_is_precision_seen_from_the_other_end():
+    probability, labels = draw(400, 4)
+    low, high = certify(probability, labels, metric="npv", target=0.8), certify(1 - probability, ~labels, target=0.8)
+    assert low.threshold == pytest.approx(1 - high.threshold, abs=2e-6)
+    assert (low.n_kept, low.n_errors, low.lower_bound) == (high.n_kept, high.n_errors, high.lower_bound)
+    dropped = probability < low.threshold
+    assert (low.n_kept, low.n_errors) == (dropped.sum(), (dropped & labels).sum())
+
+
+def test_a_judge_whose_certified_cuts_overlap_drops_nothing_that_it_keeps():
+    probability = np.linspace(0, 1, 400)
+    labels = probability > 0.05  # so good a corpus that keep starts below where the first drop cut can lie
+    found = certify_all(probability, labels, Targets(npv=0.2, recall=0.5))
+    assert found.keep.granted
+    assert found.recall.granted
+    assert found.recall.threshold <= found.keep.threshold
+    assert not found.drop.granted or found.drop.threshold <= found.keep.threshold
+
+
+def test_what_was_asked_for_and_refused_leaves_no_drop_cut():
+    probability, labels = draw(200, 3)
+    found = certify_all(probability, labels, Targets(npv=0.999))
+    assert (found.drop.granted, found.drop_below) == (False, None)
+    assert found.drop.labels_missing > 0
+    assert "npv >= 0.999" in found.drop.message
+
+
+def test_a_proposed_cut_expects_half_of_what_is_allowed_to_be_wrong():
+    probability = np.linspace(0, 1, 1001)
+    cut = proposed_cut(probability, precision=0.9)
+    assert probability[probability >= cut].mean() == pytest.approx(0.95, abs=0.002)
+    assert proposed_cut([0.5, 0.6], precision=0.9) is None
+    assert proposed_cut([], precision=0.9) is None
 
 
 def test_a_certificate_counts_what_its_own_threshold_keeps():
@@ -154,6 +225,16 @@ def test_the_best_threshold_of_separated_classes_lies_between_them():
 def test_a_certificate_survives_json_exactly(n):
     certificate = certify(*draw(n, 4))
     assert Certificate.from_dict(json.loads(json.dumps(certificate.to_dict(), allow_nan=False))) == certificate
+
+
+@pytest.mark.parametrize("asked", [{}, {"npv": 0.8}, {"recall": 0.9, "npv": 0.8}])
+def test_promises_survive_json_exactly(asked):
+    promises = certify_all(*draw(400, 4), Targets(**asked))
+    said = json.loads(json.dumps(promises.to_dict(), allow_nan=False))
+    assert Promises.from_dict(said) == promises
+    assert said["granted"] == promises.keep.granted
+    with pytest.raises(InputError, match="lacks drop"):
+        Promises.from_dict({name: value for name, value in said.items() if name != "drop"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""Rows that were drawn on either side of a cut, and what experts then said of them: what a fresh certificate rests on.
+
+The file of drawn rows (JSON lines, from `sample_for_labels --strategy kept`) was written before any of them had a
+label. It says for which judge and at which cut they were drawn, and out of how many; the labels may come in any file
+and form, and are found again by their text. It does not know what is certified from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quality_judge.errors import InputError, LabelError
+from quality_judge.labels.files import read_rows
+from quality_judge.labels.label_set import LabelSet, label_of
+from quality_judge.labels.load import parse_row
+from quality_judge.samples import LABEL, CategoryRow, Sample
+from quality_judge.scores import JUDGE_COLUMN, SCORE_COLUMN
+from quality_judge.stats.fresh import Region
+
+STRATEGY = "strategy"
+INCLUSION = "inclusion_probability"
+KEEP_AT = "keep_at"
+DROP_BELOW = "drop_below"
+KEPT, DROPPED = "kept", "dropped"
+
+Text = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Which rows were drawn, for which judge (its fingerprint), at which cuts.
+
+    kept, dropped: the drawn (prompt, completion) of each side.   populations: how many distinct texts each side has.
+    """
+
+    judge: str
+    keep_at: float
+    drop_below: float
+    kept: frozenset[Text]
+    dropped: frozenset[Text]
+    populations: Mapping[str, int]
+
+    def regions(self, labels: LabelSet) -> tuple[Region, Region | None]:
+        """What was found on the kept and, where rows of it were drawn, on the dropped side.
+
+        A text that was labelled both ways counts as not labelled. Raises LabelError when no label is of a drawn text.
+        """
+        said: dict[Text, set[bool]] = {}
+        for row in labels.rows():
+            label = label_of(row)
+            if isinstance(row, Sample | CategoryRow) and label is not None:
+                said.setdefault((row.prompt, row.completion), set()).add(label)
+        if not said.keys() & (self.kept | self.dropped):
+            raise LabelError(
+                f"none of the {len(said)} labelled texts is among the rows drawn; give the labels of those"
+            )
+        kept = _region(self.kept, self.populations[KEPT], said)
+        return kept, _region(self.dropped, self.populations[DROPPED], said) if self.dropped else None
+
+
+def read_drawing(path: str | Path) -> Drawing:
+    """The drawing in a file that `sample_for_labels` wrote. Raises LabelError that names what is not as it wrote it."""
+    path = Path(path)
+    found: dict[str, set[Text]] = {KEPT: set(), DROPPED: set()}
+    chances: dict[str, set[float]] = {KEPT: set(), DROPPED: set()}
+    designs: set[tuple[Any, ...]] = set()
+    try:
+        for line, cells in read_rows(path):
+            strategy, text = _drawn(cells, f"{path.name}:{line}")
+            found[strategy].add(text)
+            chances[strategy].add(float(cells[INCLUSION]))  # type: ignore[index]
+            designs.add(tuple(cells[name] for name in (JUDGE_COLUMN, KEEP_AT, DROP_BELOW)))  # type: ignore[index]
+    except OSError as error:
+        raise LabelError(f"{path} cannot be read ({error.strerror or type(error).__name__}); check the path") from None
+    if len(designs) != 1 or any(len(each) > 1 for each in chances.values()) or not found[KEPT]:
+        raise LabelError(
+            f"{path.name} is not one drawing of rows to keep; give a file as sample_for_labels.py wrote it"
+        )
+    ((judge, keep_at, drop_below),) = designs
+    populations = {name: round(len(found[name]) / min(chances[name], default=1.0)) for name in found}
+    return Drawing(judge, keep_at, drop_below, frozenset(found[KEPT]), frozenset(found[DROPPED]), populations)
+
+
+def _drawn(cells: object, where: str) -> tuple[str, Text]:
+    """The side a row was drawn from, and its text; refuses a row that its own record contradicts."""
+    needed = (STRATEGY, INCLUSION, KEEP_AT, DROP_BELOW, JUDGE_COLUMN, SCORE_COLUMN)
+    if not isinstance(cells, Mapping) or (missing := [name for name in needed if cells.get(name) is None]):
+        lacks = ", ".join(missing) if isinstance(cells, Mapping) else "everything"
+        raise LabelError(f"{where}: lacks {lacks}; draw rows with sample_for_labels.py --strategy kept")
+    numbers = [cells[name] for name in (INCLUSION, KEEP_AT, DROP_BELOW, SCORE_COLUMN)]
+    if not all(isinstance(each, int | float) and math.isfinite(each) and 0 <= each <= 1 for each in numbers):
+        raise LabelError(f"{where}: a chance, cut or score is no number from 0 to 1")
+    chance, keep_at, drop_below, score = numbers
+    side = cells[STRATEGY]
+    fits = {KEPT: score >= keep_at, DROPPED: score < drop_below}.get(side, False)
+    if not fits or not 0 < chance <= 1:
+        raise LabelError(f"{where}: a score of {score:g} was not drawn as {side!r} at {keep_at:g} and {drop_below:g}")
+    row, faults = parse_row({**cells, LABEL: True})
+    if not isinstance(row, Sample):
+        raise LabelError(f"{where}: {'; '.join(faults) or 'holds no text'}")
+    return str(side), (row.prompt, row.completion)
+
+
+def _region(texts: frozenset[Text], population: int, said: Mapping[Text, set[bool]]) -> Region:
+    answers = [said.get(text, set()) for text in texts]
+    good, bad = answers.count({True}), answers.count({False})
+    if population < len(texts):
+        raise InputError(f"{len(texts)} rows drawn out of {population}; the file of drawn rows is damaged")
+    return Region(population, good, bad, len(texts) - good - bad)

@@ -1,0 +1,72 @@
+"""A certificate in plain English: what is promised, on what ground, or what is missing for it.
+
+It knows nothing of how a certificate is found; `stats.certificate` says what its keys mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from quality_judge.markdown import count, percent, plain, short
+from quality_judge.metrics_file import finite, observed
+
+
+def promise_in_words(metrics: Mapping[str, Any]) -> str:
+    """Every promise of metrics.json as sentences: granted, refused with what is missing, or that nobody asked."""
+    certificate = metrics.get("certificate")
+    if not certificate:
+        return "Nothing is promised: no certificate was asked for."
+    parts = [each for each in (certificate, certificate.get("drop"), certificate.get("recall")) if each]
+    said = [_granted(each) if each.get("granted") else _refused(each) for each in parts]
+    if len(parts) > 1:
+        together = _sure(certificate.get("joint_confidence"))
+        said.append(f"What is granted here holds all at once with confidence {together}.")
+    return "\n\n".join(said)
+
+
+def _granted(certificate: Mapping[str, Any]) -> str:
+    metric = certificate.get("metric") or "precision"
+    cut, confidence = short(certificate.get("threshold")), _sure(certificate.get("confidence"))
+    what = {
+        "precision": f"Keeping rows scored {cut} or more has a precision of at least",
+        "npv": f"Of the rows scored below {cut}, which may be dropped, the share that is bad is at least",
+        "recall": f"Dropping rows scored below {cut} leaves of all good rows at least",
+    }.get(metric, f"At {cut} the {plain(metric)} is at least")
+    text = f"{what} {percent(certificate.get('target'))}, with confidence {confidence}, on {_ground(certificate)}."
+    seen = [("observed", observed(certificate)), ("proven lower bound", certificate.get("lower_bound"))]
+    if metric == "precision":
+        seen.append(("estimated share of good rows kept", certificate.get("recall_estimate")))
+    extra = ", ".join(f"{what} {percent(value)}" for what, value in seen if finite(value) is not None)
+    return f"{text} {extra.capitalize()}." if extra else text
+
+
+def _ground(certificate: Mapping[str, Any]) -> str:
+    n, inside = count(certificate.get("n")), count(certificate.get("n_kept"))
+    if certificate.get("sampling") == "fresh":
+        return f"{n} labels of rows drawn at a cut that was fixed before they were labelled"
+    side = {"npv": "below it", "recall": "at or above it"}.get(str(certificate.get("metric")), "kept")
+    return f"{n} held-out labels, {inside} of them {side}"
+
+
+def _refused(certificate: Mapping[str, Any]) -> str:
+    metric, target = plain(certificate.get("metric") or "precision"), percent(certificate.get("target"))
+    confidence, n = _sure(certificate.get("confidence")), count(certificate.get("n"))
+    fresh = certificate.get("sampling") == "fresh"
+    where = f"The {n} rows drawn do not show" if fresh else f"On {n} held-out labels no threshold shows"
+    text = f"**Refused.** {where} a {metric} of {target} with confidence {confidence}."
+    if finite(certificate.get("labels_missing")) is None:
+        return f"{text} More labels alone will not help."
+    missing = count(certificate["labels_missing"])
+    return (
+        f"{text} About {missing} rows must be drawn anew."
+        if fresh
+        else f"{text} About {missing} more labels are needed."
+    )
+
+
+def _sure(value: object) -> str:
+    """A confidence in percent, rounded down."""
+    known = finite(value)
+    return percent(known if known is None else math.floor(round(known * 1000, 6)) / 1000)

@@ -1,0 +1,89 @@
+"""Rows drawn at a cut: their file is taken as it was written or refused, and labels find their rows by text."""
+
+import json
+
+import pytest
+
+from quality_judge.errors import LabelError
+from quality_judge.labels import LabelSet
+from quality_judge.labels.drawn import read_drawing
+from quality_judge.samples import CategoryRow, Sample
+from quality_judge.stats.fresh import Region
+
+
+def drawn_rows():
+    mark = {"keep_at": 0.8, "drop_below": 0.5, "quality_judge": "abc"}
+    kept = [{"completion": f"kept {i}", "prompt": "", "strategy": "kept", "quality_score": 0.9} for i in range(4)]
+    dropped = [{"completion": f"dropped {i}", "strategy": "dropped", "quality_score": 0.1} for i in range(2)]
+    return [row | mark | {"inclusion_probability": 0.01} for row in kept] + [
+        row | mark | {"inclusion_probability": 0.001} for row in dropped
+    ]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(rows):
+        path = tmp_path / "drawn.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def labelled(*rows):
+    return LabelSet.of(rows, [f"made:{line}" for line in range(len(rows))])
+
+
+def test_a_drawing_says_for_which_judge_at_which_cut_and_out_of_how_many(write):
+    drawing = read_drawing(write(drawn_rows()))
+    assert (drawing.judge, drawing.keep_at, drawing.drop_below) == ("abc", 0.8, 0.5)
+    assert drawing.populations == {"kept": 400, "dropped": 2000}
+
+
+def test_labels_find_their_rows_by_text_whatever_else_is_among_them(write):
+    labels = labelled(
+        Sample("", "kept 0", True), Sample("", "kept 1", False), Sample("", "kept 2", True),
+        Sample("", "kept 2", False), Sample("", "never drawn", True), CategoryRow("", "dropped 1", {"spam": True}),
+    )  # fmt: skip
+    kept, dropped = read_drawing(write(drawn_rows())).regions(labels)
+    assert kept == Region(400, 1, 1, 2)  # one text was labelled both ways, and one by nobody
+    assert dropped == Region(2000, 0, 1, 1)
+
+
+def test_without_dropped_rows_there_is_one_region(write):
+    drawing = read_drawing(write(drawn_rows()[:4]))
+    assert drawing.regions(labelled(Sample("", "kept 0", True)))[1] is None
+
+
+def test_labels_of_other_rows_are_refused(write):
+    with pytest.raises(LabelError, match="none of the 1 labelled texts"):
+        read_drawing(write(drawn_rows())).regions(labelled(Sample("", "another", True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"quality_score": 0.79}, "was not drawn as 'kept'"),
+        ({"strategy": "uniform"}, "was not drawn as 'uniform'"),
+        ({"keep_at": 0.7}, "not one drawing"),
+        ({"quality_judge": "other"}, "not one drawing"),
+        ({"inclusion_probability": 0.02}, "not one drawing"),
+        ({"inclusion_probability": 0}, "was not drawn"),
+        ({"keep_at": "high"}, "no number from 0 to 1"),
+        ({"keep_at": None}, "lacks keep_at"),
+        ({"completion": ""}, "is empty"),
+    ],
+)
+def test_a_file_that_is_not_one_drawing_is_refused_by_line_and_without_row_text(write, change, said):
+    rows = drawn_rows()
+    rows[1] |= change
+    with pytest.raises(LabelError, match=said) as caught:
+        read_drawing(write(rows))
+    assert "kept 1" not in str(caught.value)
+
+
+def test_a_missing_file_and_ordinary_labels_are_refused(write, tmp_path):
+    with pytest.raises(LabelError, match="cannot be read"):
+        read_drawing(tmp_path / "none.jsonl")
+    with pytest.raises(LabelError, match=r"drawn\.jsonl:1: lacks strategy"):
+        read_drawing(write([{"completion": "text", "label": True}]))
