@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from quality_judge.errors import InputError
-from quality_judge.markdown import calibration_plot
+from quality_judge.markdown import MISSING, calibration_plot
 from quality_judge.markdown import count as _count
 from quality_judge.markdown import number as _number
 from quality_judge.markdown import percent as _percent
