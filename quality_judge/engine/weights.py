@@ -7,8 +7,7 @@ initialised at random and left so. It knows nothing of scoring or training.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from quality_judge.bases import PACKAGED, Base, find_base
+from quality_judge.bases import PACKAGED, Base
 from quality_judge.engine.controls import refuse_forgotten
+from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.quiet import quiet
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, Lora
 
@@ -31,22 +32,6 @@ HEAD_BIAS = "head.bias"
 MAX_SAID = 300
 UNUSED_TENSORS = ("pooler.",)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within it transformers shows neither progress bars nor load reports; afterwards as before."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def said(error: BaseException) -> str:
@@ -114,7 +99,7 @@ def hidden_size(base: Base) -> int:
 def load_model(judge: Judge) -> ScalarModel:
     """The judge's model, adapter merged, float32 on the CPU, in eval mode. Raises JudgeError on any misfit."""
     spec = judge.spec
-    base = find_base(spec.base.id, spec.base.revision, fetch=may_fetch(spec.base))
+    base = ready_base(spec.base.id, spec.base.revision, fetch=may_fetch(spec.base))
     if base.sha256() != spec.base.sha256:
         raise JudgeError(
             f"{spec.base.id} found in {base.folder} is not the base this judge was trained on (its sha256 differs); "

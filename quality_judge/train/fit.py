@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from quality_judge.bases import Base, find_base
+from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig, TrainConfig
 from quality_judge.engine.encode import Encoder, build_encoding
+from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
 from quality_judge.engine.weights import load_tokenizer
@@ -70,7 +71,7 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     if config.kind != "scalar":
         raise ConfigError(f"kind {config.kind!r} cannot be trained yet; choose kind: scalar")
     started = time.perf_counter()
-    base = find_base(config.base, config.revision)
+    base = ready_base(config.base, config.revision)
     tokenizer = load_tokenizer(base)
     encoding, tokenizer_json = build_encoding(
         tokenizer, base.architecture, max_tokens=config.max_tokens, cut_at=config.cut, limit=position_limit(base)
