@@ -14,9 +14,11 @@ LABELS_OF_EACH = 60
 COPIES = itertools.count(1)
 DEFAULTS = {
     "score_corpus": {"format": "parquet", "text_column": "text", "prompt_column": None},
-    "filter_corpus": {},
-    "sample_for_labels": {"count": 20, "strategy": "uncertain", "stratum": None, "seed": 0},
-}
+    "filter_corpus": {"judge": None},
+    "sample_for_labels": {
+        "count": 20, "strategy": "uncertain", "stratum": None, "seed": 0, "keep_at": None, "drop_below": None,
+    },
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -15,8 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from quality_judge.config import conf_folder
+from quality_judge.evaluation import certified_fresh
+from quality_judge.labels import load_labels
+from quality_judge.labels.drawn import read_drawing
 from quality_judge.profile import ScoreProfile
 from quality_judge.scores import DECISION_FOLDERS, SCORED_COLUMNS
+from quality_judge.stats.certificate import Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-078-05-1120"
@@ -177,8 +181,40 @@ def test_sampled_rows_are_a_label_file_that_lacks_only_its_labels(scored, run_jo
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     keys = {"prompt", "completion", "id", "source", "quality_score", "copies", "strategy", "inclusion_probability"}
     assert len(rows) == 10
-    assert all(set(row) == keys for row in rows)
+    assert all(set(row) == {*keys, "quality_judge"} for row in rows)
     assert CANARY not in shown
+
+
+def test_a_cut_certified_on_fresh_labels_filters_the_table_that_was_scored_before(scored, judge, run_job, tmp_path):
+    drawn = tmp_path / "drawn.jsonl"
+    code, said, shown = run_job(
+        "sample_for_labels", scored=scored[0], strategy="kept", count=16, keep_at=0.0, output=drawn
+    )
+    assert (code, said["kept"], said["keep_at"], said["drop_below"]) == (0, 12, 0.0, 0.0)
+    rows = [json.loads(line) | {"label": True} for line in drawn.read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    labels = load_labels([tmp_path / "said.jsonl"])
+    renewed, promise = certified_fresh(judge, read_drawing(drawn), labels, tmp_path / "renewed", Targets(0.8))
+    assert (promise.keep_at, promise.keep.n, promise.keep.n_errors) == (0.0, 12, 0)
+    policy = conf_folder() / "policies" / "default.yaml"
+    where = {"scored": scored[0], "policy": policy, "judge": renewed.folder}
+    code, said, _ = run_job("filter_corpus", **where, output=tmp_path / "out")
+    assert (code, said["keep_at"], said["dropped"]) == (0, 0.0, 0)
+    assert CANARY not in shown
+
+
+def test_the_cuts_of_a_judge_with_other_scores_are_refused(scored, other_judge, run_job, tmp_path):
+    policy = conf_folder() / "policies" / "default.yaml"
+    where = {"scored": scored[0], "policy": policy, "judge": other_judge.folder}
+    code, said, _ = run_job("filter_corpus", **where, output=tmp_path / "out")
+    assert (code, said["error"]) == (2, "JudgeError")
+    assert "score them anew" in said["message"]
+
+
+def test_without_a_proposed_cut_rows_are_drawn_at_the_judges_threshold(scored, judge, run_job, tmp_path):
+    assert judge.spec.thresholds.get("proposed") is None
+    code, said, _ = run_job("sample_for_labels", scored=scored[0], strategy="kept", output=tmp_path / "rows.jsonl")
+    assert (code, said["keep_at"]) == (0, judge.spec.threshold)
 
 
 def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(

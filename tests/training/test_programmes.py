@@ -126,6 +126,16 @@ def test_the_shipped_judge_learns_from_a_hundred_demo_labels(trained):
     assert metrics["test"]["roc_auc"] > 0.6
 
 
+def test_the_judge_knows_its_command_its_licence_and_a_cut_to_certify_next(trained):
+    spec = load_judge(trained[1]).spec
+    assert spec.training["command"].startswith("python training/train_judge.py --labels labels.parquet")
+    assert (spec.license, spec.thresholds["proposed"] is None or 0 < spec.thresholds["proposed"] < 1) == (
+        "apache-2.0", True,
+    )  # fmt: skip
+    assert "license: apache-2.0" in (trained[1] / "card.md").read_text()
+    assert str(trained[1].parent) not in (trained[1] / "card.md").read_text()
+
+
 def test_no_label_row_stands_in_what_training_says_or_writes(trained):
     process, folder = trained
     written = "".join((folder / name).read_text() for name in ("card.md", METRICS_FILE, "golden.json", "judge.json"))
@@ -292,9 +302,26 @@ def test_calibrating_anew_gives_a_new_judge_and_leaves_the_old_one(programme, tr
     metrics = json.loads((tmp_path / "new" / METRICS_FILE).read_text())
     assert set(metrics) >= PROMISED
     assert set(metrics["test"]) == MEASURED
-    assert metrics["test"]["n"] == metrics["certificate"]["n"] == 50
+    assert metrics["test"]["n"] == metrics["certificate"]["n"] == 100
     assert said["ece"] == metrics["test"]["ece"]
     assert said["certified"] == metrics["certificate"]["granted"]
+
+
+def test_fresh_labels_certify_the_cut_they_were_drawn_at_and_change_no_score(programme, trained, tmp_path):
+    judge = load_judge(trained[1])
+    mark = {"keep_at": 0.5, "drop_below": 0.5, "quality_judge": judge.fingerprint, "inclusion_probability": 0.1}
+    rows = [
+        mark | {"completion": f"row {i}", "strategy": side, "quality_score": score}
+        for i, (side, score) in enumerate([("kept", 0.9)] * 30 + [("dropped", 0.1)] * 10)
+    ]
+    drawn = jsonl(tmp_path / "drawn.jsonl", rows)
+    labels = jsonl(tmp_path / "said.jsonl", [row | {"label": row["strategy"] == "kept"} for row in rows])
+    arguments = ("--judge", trained[1], "--fresh", drawn, "--labels", labels, "--target-npv", 0.7)
+    code, said, complaint = programme("calibrate_judge", *arguments, "--output", tmp_path / "new")
+    assert code == 0, complaint
+    assert (said["certified"], said["threshold"], said["drop_below"]) == (True, 0.5, 0.5)
+    assert said["fingerprint"] == judge.fingerprint
+    assert json.loads((tmp_path / "new" / METRICS_FILE).read_text())["certificate"]["sampling"] == "fresh"
 
 
 def test_calibrating_on_orders_alone_exits_2(programme, trained, files, tmp_path):
