@@ -48,6 +48,7 @@ def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Ma
         _opening(judge),
         "## What it judges\n\n" + _rubric(judge),
         "## Labels\n\n" + _labels(labels or metrics.get("labels") or {}),
+        *_distillation(metrics),
         "## How well it judges\n\n" + _quality(metrics),
         "## Calibration\n\n" + _calibration(judge, metrics),
         "## What is promised\n\n" + promise_in_words(metrics),
@@ -177,6 +178,25 @@ def _agreement(agreement: Mapping[str, Any]) -> str:
         names = ", ".join(_plain(name) for name in agreement["distrusted"])
         parts.append(f"**Hardly better than a coin, and counted for next to nothing: {names}.**")
     return "\n\n".join(parts)
+
+
+def _distillation(metrics: Mapping[str, Any]) -> list[str]:
+    """Who taught a distilled judge, whose probability it states, and how far it agrees with its teacher."""
+    facts = metrics.get("distillation")
+    if not facts:
+        return []
+    teacher, agreement = facts.get("teacher") or {}, facts.get("agreement") or {}
+    whose = (
+        "It was calibrated by experts afterwards."
+        if facts.get("calibrated_by") == "experts"
+        else "No expert has judged this student: its probability is that of the teacher, who may be wrong."
+    )
+    rows = [[name.replace("_", " "), _short(agreement.get(name))] for name in agreement]
+    return [
+        f"## Its teacher\n\nIt learnt what `{_plain(teacher.get('name'))}` (fingerprint "
+        f"`{_plain(teacher.get('fingerprint'))}`) said of rows that nobody had labelled. {whose}\n\n"
+        + _table(["agreement on rows it had not seen", ""], rows)
+    ]
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:
