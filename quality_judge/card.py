@@ -142,7 +142,7 @@ def _labels(labels: Mapping[str, Any]) -> str:
     splits = {
         name: counts
         for name, counts in labels.items()
-        if isinstance(counts, Mapping) and counts and name != "agreement"
+        if isinstance(counts, Mapping) and counts and name not in ("agreement", "suspects")
     }
     flat = {name: value for name, value in labels.items() if finite(value) is not None}
     keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
@@ -154,7 +154,21 @@ def _labels(labels: Mapping[str, Any]) -> str:
         parts.append(_table(["split", *keys], rows))
     if agreement.get("annotators") or agreement.get("category_alpha"):
         parts.append(_agreement(agreement))
+    if labels.get("suspects"):
+        parts.append(_suspects(labels["suspects"]))
     return "\n\n".join(parts) or "No label counts were handed over."
+
+
+def _suspects(found: Mapping[str, Any]) -> str:
+    """How many labels an audit would have an expert look at again, and why."""
+    triggers, annotators = found.get("triggers") or (), found.get("annotators") or {}
+    text = f"An audit lists {_count(found.get('listed'))} labels for a second look: the tenth that the rest contradicts most"
+    if triggers:
+        rows = sum(each["rows"] for each in triggers)
+        text += f"; **{len(triggers)} n-grams go with one label against all else in their {rows} rows**"
+    if annotators:
+        text += f"; **contradicted far more often than others: {', '.join(map(_plain, annotators))}**"
+    return text + "."
 
 
 def _agreement(agreement: Mapping[str, Any]) -> str:

@@ -9,13 +9,17 @@ Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
+from quality_judge.card import write_beside
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.engine.scorer import load_scorer
+from quality_judge.errors import ConfigError
 from quality_judge.evaluation import (
     ScoredLabels,
     certificate,
@@ -31,6 +35,7 @@ from quality_judge.labels import clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline
 from quality_judge.programme import as_typed, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Targets
+from quality_judge.train.audit import audit_labels
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.save import draft_judge
@@ -43,6 +48,8 @@ def main(options: Namespace) -> dict[str, Any]:
     """Loads, fits, measures, certifies, saves; returns the summary."""
     started = time.perf_counter()
     refuse_existing(options.output)
+    if options.suspects and not Path(options.suspects).absolute().parent.is_dir():
+        raise ConfigError(f"--suspects {options.suspects}: its folder does not exist; make it first")
     config = load_judge_config(options.config, options.set)
     labels = load_labels(options.labels)
     # Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
@@ -61,6 +68,7 @@ def main(options: Namespace) -> dict[str, Any]:
         targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
         promise = certificate(scored, targets)
         answers = baseline_answers(fitted, scored.flat)
+        audit = audit_labels(labels, fitted, distrusted=report.agreement.distrusted) if options.suspects else None
         metrics = {
             "test": measure(scored, threshold=threshold),
             "baselines": {
@@ -73,6 +81,7 @@ def main(options: Namespace) -> dict[str, Any]:
                 "held_out": held_out.counts(),
                 "held_out_sha256": held_out.sha256,
                 **report.found(),
+                "suspects": audit and audit.to_dict(),
             },
             "shortcuts": shortcuts(scored, threshold=promised_cut(promise, threshold)),
             "curves": curves(scored),
@@ -88,7 +97,15 @@ def main(options: Namespace) -> dict[str, Any]:
             command=as_typed(),
             license=fitted.base.license,
         )
+    if audit is not None:
+        write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     return summary(judge, metrics, allow=config.train.below_baseline == "allow")
+
+
+def write_suspects(path: str, lines: list[dict[str, Any]]) -> None:
+    """One JSON object a line, the likeliest mistake first."""
+    write_beside(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    tell(f"{len(lines)} labels are worth a second look: {path}")
 
 
 def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, Any]:
@@ -103,6 +120,7 @@ def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, An
         measured: value, f"{measured}_ci": metrics["test"][f"{measured}_ci"],
         "best_baseline": {"name": best[0], measured: best[1]} if best else None,
         "threshold": judge.spec.threshold, "certified": (metrics["certificate"] or {}).get("granted", False),
+        "suspects": (metrics["labels"]["suspects"] or {}).get("listed"),
         "labels": metrics["labels"]["train"]["rows"], "held_out": metrics["labels"]["held_out"]["rows"],
         "seconds": round(metrics["seconds"]["total"], 1),
     }  # fmt: skip
@@ -114,6 +132,8 @@ if __name__ == "__main__":
     arguments.add_argument("--labels", nargs="+", required=True, help="label files: JSONL, JSON, Parquet or CSV")
     arguments.add_argument("--test-labels", nargs="+", help="label files to measure on; by default a fifth is held out")
     arguments.add_argument("--output", required=True, help="folder of the new judge; it must not exist yet")
+    arguments.add_argument("--suspects", metavar="FILE", help="write the labels worth a second look there, JSON lines")
+    arguments.add_argument("--include-text", action="store_true", help="write their texts there too")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     options = arguments.parse_args()
     run(lambda: main(options))

@@ -16,7 +16,7 @@ from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.texts import read_texts
 from quality_judge.errors import LabelError
 from quality_judge.judge import Encoding
-from quality_judge.labels import LabelSet, completions_of, fold_indices, group_names, probabilities_of
+from quality_judge.labels import LabelSet, Row, completions_of, fold_indices, group_names, probabilities_of
 from quality_judge.samples import CategoryRow, Sample
 
 OPEN_LABEL = 0.1  # a label this near to one half does not say which of two texts is better
@@ -121,6 +121,12 @@ def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequen
     )  # fmt: skip
 
 
+def example_rows(labels: LabelSet) -> np.ndarray:
+    """For each text of `build_examples(labels)`, the index of its row in `labels.rows()`, int64 (n,)."""
+    rows = [(index, len(completions_of(row))) for index, row in enumerate(labels.rows()) if _says_something(row)]
+    return np.repeat([index for index, _ in rows], [texts for _, texts in rows]).astype(np.int64)
+
+
 def category_names(labels: LabelSet) -> tuple[str, ...]:
     """The names of all categories in the labels, sorted."""
     return tuple(sorted({name for row in labels.categories for name in row.categories}))
@@ -131,7 +137,7 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
     unit = 0
     for row, group in zip(labels.rows(), group_names(labels), strict=True):
         completions, said_good = completions_of(row), probabilities_of(row)
-        if said_good == (None,):
+        if not _says_something(row):
             continue
         said = [np.nan] * len(names)
         if isinstance(row, CategoryRow):
@@ -140,6 +146,10 @@ def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:
         for rank, (completion, label) in enumerate(zip(completions, said_good, strict=True)):
             yield row.prompt, completion, np.nan if label is None else label, weight, said, unit, rank, group
         unit += 1
+
+
+def _says_something(row: Row) -> bool:
+    return probabilities_of(row) != (None,)
 
 
 def read_for(encoding: Encoding, texts: Sequence[str]) -> list[str]:
