@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo-output
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: help install demo test check bench airflow airflow-check fuzz audit wheel clean
+.PHONY: help install demo test check bench bench-noise airflow airflow-check fuzz audit wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ test: $(STAMP) ## all tests
 
 bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop most people write; prints ratios
 	$(PY) benchmarks/score_speed.py --rows 400
+
+bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
+	$(PY) benchmarks/label_noise.py
 
 check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff check .

@@ -162,7 +162,7 @@ def _labels(labels: Mapping[str, Any]) -> str:
 def _suspects(found: Mapping[str, Any]) -> str:
     """How many labels an audit would have an expert look at again, and why."""
     triggers, annotators = found.get("triggers") or (), found.get("annotators") or {}
-    text = f"An audit lists {_count(found.get('listed'))} labels for a second look: the tenth that the rest contradicts most"
+    text = f"An audit lists {_count(found.get('listed'))} labels for a second look: the tenth least like the rest"
     if triggers:
         rows = sum(each["rows"] for each in triggers)
         text += f"; **{len(triggers)} n-grams go with one label against all else in their {rows} rows**"

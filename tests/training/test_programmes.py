@@ -292,6 +292,29 @@ def test_a_judge_below_its_own_baseline_is_saved_and_exits_1_unless_allowed(
     assert load_judge(tmp_path / "judge").fingerprint == said["fingerprint"]
 
 
+def test_suspects_are_written_where_asked_counted_in_the_metrics_and_hold_no_text(programme, files, tmp_path):
+    options = ("--config", files["tiny"], "--labels", files["train"], "--output")
+    code, said, _ = programme("train_judge", *options, tmp_path / "judge", "--suspects", tmp_path / "suspects.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "suspects.jsonl").read_text().splitlines()]
+    metrics = json.loads((tmp_path / "judge" / METRICS_FILE).read_text())
+    assert code == 0
+    assert said["suspects"] == metrics["labels"]["suspects"]["listed"] == len(lines) >= 5
+    assert all(set(line) == {"origin", "id", "label", "probability", "reasons"} for line in lines)
+    row = files["rows"][int(lines[0]["origin"].removeprefix("train.jsonl:")) - 1]
+    assert (lines[0]["id"], lines[0]["label"]) == (row["id"], row["label"])
+    more = ("--suspects", tmp_path / "texts.jsonl", "--include-text")
+    assert programme("train_judge", *options, tmp_path / "again", *more)[0] == 0
+    first = json.loads((tmp_path / "texts.jsonl").read_text().splitlines()[0])
+    assert first["completion"] == row["completion"]
+
+
+def test_suspects_that_cannot_be_written_are_refused_before_anything_is_trained(programme, files, tmp_path):
+    arguments = ("--labels", files["train"], "--output", tmp_path / "judge")
+    code, said, _ = programme("train_judge", *arguments, "--suspects", tmp_path / "nowhere" / "suspects.jsonl")
+    assert code == 2
+    assert "its folder does not exist" in said["message"]
+
+
 def test_calibrating_anew_gives_a_new_judge_and_leaves_the_old_one(programme, trained, files, tmp_path):
     before = load_judge(trained[1]).fingerprint
     arguments = ("--judge", trained[1], "--labels", files["held_out"], files["chinese"])
