@@ -13,6 +13,7 @@ import numpy as np
 
 from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.label_set import LabelSet, Row, label_of
+from quality_judge.labels.near import near_duplicates
 from quality_judge.labels.validate import judged_texts
 
 
@@ -55,9 +56,11 @@ def group_names(labels: LabelSet) -> list[str]:
     """For each of `labels.rows()`, the name of its group: hexadecimal, made of content alone.
 
     Rows with the same prompt are of one group; rows without a prompt are when they share a text (after NFKC, white
-    space and case), directly or through other rows.
+    space and case), directly or through other rows. Rows with nearly the same long text are of one group as well,
+    whatever their prompts (`near`).
     """
-    keys = [_keys(row) for row in labels.rows()]
+    texts = [judged_texts(row) for row in labels.rows()]
+    keys = [_keys(said) for said in texts]
     parent = {key: key for row_keys in keys for key in row_keys}
 
     def root(key: str) -> str:
@@ -65,15 +68,21 @@ def group_names(labels: LabelSet) -> list[str]:
             parent[key] = key = parent[parent[key]]
         return key
 
-    for first, *others in keys:
+    for first, *others in [*keys, *_near_keys(texts, keys)]:
         for other in others:
             low, high = sorted((root(first), root(other)))
             parent[high] = low
     return [root(row_keys[0]) for row_keys in keys]
 
 
-def _keys(row: Row) -> list[str]:
-    texts = judged_texts(row)
+def _near_keys(texts: Sequence[list[tuple[str, str]]], keys: Sequence[list[str]]) -> list[list[str]]:
+    """The keys of each two rows with nearly the same text."""
+    rows = [row for row, said in enumerate(texts) for _ in said]
+    pairs = near_duplicates([completion for said in texts for _, completion in said])
+    return [[keys[rows[first]][0], keys[rows[second]][0]] for first, second in pairs.tolist()]
+
+
+def _keys(texts: list[tuple[str, str]]) -> list[str]:
     prompt = texts[0][0]
     named = [f"prompt {prompt}"] if prompt else [f"text {completion}" for _, completion in texts]
     return [hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest() for name in named]

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from quality_judge.errors import LabelError
 from quality_judge.labels.annotators import Agreement, find_consensus
 from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of, labels_of
+from quality_judge.labels.near import near_duplicates
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 Verdict = TypeVar("Verdict", bound=Hashable)
@@ -63,11 +64,11 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     """The labels to train on, and the report. `test` itself is never changed.
 
     Rows with a text that also stands in `test` under the same prompt are left out (equal after NFKC, white space and
-    case). Then copies (equal after NFKC and white space) become one: the verdict of the majority, where each named
-    annotator counts once for a verdict and each anonymous row once; at a tie all copies are left out. Where named
-    annotators share samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries
-    P(good). Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places
-    leaves that ranking.
+    case), and those with nearly the same long text under any prompt. Then copies (equal after NFKC and white space)
+    become one: the verdict of the majority, where each named annotator counts once for a verdict and each anonymous row
+    once; at a tie all copies are left out. Where named annotators share samples, each counts for what they are worth
+    instead (Dawid & Skene), and the kept sample carries P(good). Categories are merged one by one, and a tied one
+    becomes None. A text that a ranking puts in two places leaves that ranking.
     """
     settled = _Settled(list(labels.rows()), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
@@ -101,19 +102,24 @@ class _Settled:
     counts: Counter[str] = field(default_factory=Counter)
 
     def leave_out_leaks(self, test: LabelSet) -> set[int]:
-        """The indices of rows with a text that stands in `test`."""
-        seen: dict[tuple[str, str], str] = {}
-        for row, origin in zip(test.rows(), test.origins(), strict=True):
-            for text in judged_texts(row):
-                seen.setdefault(text, origin)
+        """The indices of rows with a text that stands in `test`, or with nearly such a text under any prompt."""
+        if not len(test):
+            return set()
+        told = [(text, origin) for row, origin in zip(test.rows(), test.origins(), strict=True)
+                for text in judged_texts(row)]  # fmt: skip
+        seen = dict(reversed(told))  # of several the first
+        own = [(text, index) for index, row in enumerate(self.rows) for text in judged_texts(row)]
         leaked = {}
-        for index, row in enumerate(self.rows) if seen else ():
-            place = next((seen[text] for text in judged_texts(row) if text in seen), None)
-            if place is not None:
-                leaked[index] = place
-        self.remarks += [
-            (index, f"also stands in the test labels ({place}); left out") for index, place in leaked.items()
-        ]
+        for text, index in own:
+            if text in seen:
+                leaked.setdefault(index, f"also stands in the test labels ({seen[text]}); left out")
+        pairs = near_duplicates([completion for (_, completion), _ in [*told, *own]])
+        for first, second in pairs.tolist():
+            if first < len(told) <= second:
+                where = told[first][1]
+                says = f"says nearly the same as a row of the test labels ({where}); left out"
+                leaked.setdefault(own[second - len(told)][1], says)
+        self.remarks += list(leaked.items())
         self.counts["leaks"] = len(leaked)
         return set(leaked)
 

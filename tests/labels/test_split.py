@@ -165,3 +165,13 @@ def test_fold_arguments_are_checked():
         fold_indices(["a"], [1], 1, 0)
     with pytest.raises(InputError, match="one of each"):
         fold_indices(["a"], [1, 2], 2, 0)
+
+
+def test_rows_with_nearly_the_same_long_text_are_of_one_group_whatever_their_prompts():
+    text = "Water boils at a lower temperature on a mountain, because the air presses less on its surface up there."
+    rows = [
+        Sample("p", text, True), Sample("q", text[:-1], False), Sample("", text.upper(), True),
+        Sample("r", "other", True),
+    ]  # fmt: skip
+    first, second, third, other = group_names(LabelSet.of(rows, ["f:1"] * 4))
+    assert first == second == third != other

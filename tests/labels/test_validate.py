@@ -184,6 +184,17 @@ def test_the_same_text_under_another_prompt_is_no_leak():
     assert check_labels(labelled(*filler(), Sample("p", "yes", True)), test=test).counts["leaks"] == 0
 
 
+LONG = "Water boils at a lower temperature on a mountain, because the air presses less on its surface up there."
+
+
+@pytest.mark.parametrize("row", [Sample("q", LONG[:-1], True), Preference("r", "no", LONG.replace("lower", "low"))])
+def test_training_rows_with_nearly_a_text_of_the_test_are_left_out_whatever_their_prompt(row):
+    cleaned, report = clean_labels(labelled(*filler(), row), test=labelled(Sample("p", LONG, False)))
+    assert len(cleaned) == 8
+    assert report.warnings == ("f.jsonl:9: says nearly the same as a row of the test labels (f.jsonl:1); left out",)
+    assert accounted(report)
+
+
 def test_heavy_imbalance_is_a_warning():
     rows = [Sample("", f"t{n}", n > 0) for n in range(30)]
     assert "only 1 of 30 judged texts are undesirable" in check_labels(labelled(*rows)).warnings[0]
