@@ -22,6 +22,7 @@ MIN_ROWS = 5
 MAX_SHARE = 0.2
 MIN_PURITY = 0.9
 MIN_CONTRADICTIONS = 3
+MIN_CONTRADICTED = 0.4  # of its rows; a word that honestly goes with one label stands in rows that agree with it
 MOST_CANDIDATES = 12
 
 
@@ -72,7 +73,7 @@ class Ngrams:
         against = np.where(label, belief < 0.5, belief >= 0.5).astype(float)
         contradicted = np.asarray(self.holds.T @ against).ravel()
         pure = np.maximum(good, count - good) >= MIN_PURITY * count
-        odd = np.flatnonzero(pure & (contradicted >= MIN_CONTRADICTIONS))
+        odd = np.flatnonzero(pure & (contradicted >= np.maximum(MIN_CONTRADICTIONS, MIN_CONTRADICTED * count)))
         strength = np.abs(surprise / spread)
         chosen: list[Association] = []
         for at in odd[np.lexsort((-count[odd], -strength[odd]))]:
@@ -86,12 +87,15 @@ class Ngrams:
         return chosen
 
     def chance(self, label: np.ndarray, belief: np.ndarray, said: bool) -> float:
-        """P(at least so many rows are called `said`) where each is good with probability `belief`, for every n-gram.
+        """P(at least so many rows are called `said`) if each is good with probability `belief`, for every n-gram.
 
         label, belief: of the rows that hold one, (k,). The Poisson binomial tail times the number of n-grams
-        (Bonferroni), at most 1.
+        (Bonferroni), at most 1; and 1 where fewer than MIN_CONTRADICTED of the rows are believed to be the opposite.
         """
         each = belief if said else 1 - belief
+        contradicted = int(((label == said) & (each < 0.5)).sum())
+        if contradicted < max(MIN_CONTRADICTIONS, MIN_CONTRADICTED * len(label)):
+            return 1.0
         counts = np.ones(1)
         for p in np.clip(each, 1e-3, 1 - 1e-3):
             counts = np.convolve(counts, [1 - p, p])
