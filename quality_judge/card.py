@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
 from quality_judge.markdown import MISSING, calibration_plot
 from quality_judge.markdown import count as _count
@@ -47,8 +48,8 @@ def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Ma
         f"# {_plain(judge.get('name') or 'A quality judge')}",
         _opening(judge),
         "## What it judges\n\n" + _rubric(judge),
-        "## Labels\n\n" + _labels(labels or metrics.get("labels") or {}),
-        *_distillation(metrics),
+        "## Labels\n\n" + labels_in_words(labels or metrics.get("labels") or {}),
+        *teacher_in_words(metrics),
         "## How well it judges\n\n" + _quality(metrics),
         "## Calibration\n\n" + _calibration(judge, metrics),
         "## What is promised\n\n" + promise_in_words(metrics),
@@ -135,82 +136,6 @@ def _rubric(judge: Mapping[str, Any]) -> str:
         lines += ["", f"Verdicts: `{_plain(rubric['good'])}` or `{_plain(rubric['bad'])}`."]
     rows = [[item.get("code"), item.get("name"), item.get("description")] for item in rubric.get("categories") or ()]
     return "\n".join(lines) + ("\n\n" + _table(["code", "category", "what falls under it"], rows) if rows else "")
-
-
-def _labels(labels: Mapping[str, Any]) -> str:
-    agreement = labels.get("agreement") or {}
-    splits = {
-        name: counts
-        for name, counts in labels.items()
-        if isinstance(counts, Mapping) and counts and name not in ("agreement", "suspects")
-    }
-    flat = {name: value for name, value in labels.items() if finite(value) is not None}
-    keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
-    parts = []
-    if flat:
-        parts.append(_table(["labels", "count"], [[name, _count(value)] for name, value in flat.items()]))
-    if splits:
-        rows = [[name, *(_count(counts.get(key)) for key in keys)] for name, counts in splits.items()]
-        parts.append(_table(["split", *keys], rows))
-    if agreement.get("annotators") or agreement.get("category_alpha"):
-        parts.append(_agreement(agreement))
-    if labels.get("suspects"):
-        parts.append(_suspects(labels["suspects"]))
-    return "\n\n".join(parts) or "No label counts were handed over."
-
-
-def _suspects(found: Mapping[str, Any]) -> str:
-    """How many labels an audit would have an expert look at again, and why."""
-    triggers, annotators = found.get("triggers") or (), found.get("annotators") or {}
-    text = f"An audit lists {_count(found.get('listed'))} labels for a second look: the tenth least like the rest"
-    if triggers:
-        rows = sum(each["rows"] for each in triggers)
-        text += f"; **{len(triggers)} n-grams go with one label against all else in their {rows} rows**"
-    if annotators:
-        text += f"; **contradicted far more often than others: {', '.join(map(_plain, annotators))}**"
-    return text + "."
-
-
-def _agreement(agreement: Mapping[str, Any]) -> str:
-    """How far several annotators agree, and what each is worth; those hardly better than a coin by name."""
-    shared, alpha = _count(agreement.get("shared_rows")), _number(agreement.get("alpha"))
-    parts = [f"Several annotators judged {shared} rows; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
-    by_category = agreement.get("category_alpha") or {}
-    if by_category:
-        parts.append(_table(["category", "alpha"], [[name, _number(value)] for name, value in by_category.items()]))
-    keys = ("verdicts", "shared", "sensitivity", "specificity")
-    rows = [
-        [name, *(_count(facts.get(key)) for key in keys[:2]), *(_number(facts.get(key)) for key in keys[2:])]
-        for name, facts in (agreement.get("annotators") or {}).items()
-    ]
-    if rows:
-        parts.append(_table(["annotator", *keys], rows))
-    pairs = [[*pair["annotators"], pair["rows"], _number(pair["kappa"])] for pair in agreement.get("kappa") or ()]
-    if pairs:
-        parts.append(_table(["annotator", "and", "rows of both", "Cohen's kappa"], pairs))
-    if agreement.get("distrusted"):
-        names = ", ".join(_plain(name) for name in agreement["distrusted"])
-        parts.append(f"**Hardly better than a coin, and counted for next to nothing: {names}.**")
-    return "\n\n".join(parts)
-
-
-def _distillation(metrics: Mapping[str, Any]) -> list[str]:
-    """Who taught a distilled judge, whose probability it states, and how far it agrees with its teacher."""
-    facts = metrics.get("distillation")
-    if not facts:
-        return []
-    teacher, agreement = facts.get("teacher") or {}, facts.get("agreement") or {}
-    whose = (
-        "It was calibrated by experts afterwards."
-        if facts.get("calibrated_by") == "experts"
-        else "No expert has judged this student: its probability is that of the teacher, who may be wrong."
-    )
-    rows = [[name.replace("_", " "), _short(agreement.get(name))] for name in agreement]
-    return [
-        f"## Its teacher\n\nIt learnt what `{_plain(teacher.get('name'))}` (fingerprint "
-        f"`{_plain(teacher.get('fingerprint'))}`) said of rows that nobody had labelled. {whose}\n\n"
-        + _table(["agreement on rows it had not seen", ""], rows)
-    ]
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:

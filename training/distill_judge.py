@@ -22,7 +22,8 @@ from quality_judge.engine.scorer import load_scorer
 from quality_judge.evaluation import recalibrated, save_with_report, score_labels
 from quality_judge.judge import load_judge, refuse_existing
 from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
-from quality_judge.programme import parser, progress_bars, run, tell
+from quality_judge.programme import as_typed, parser, progress_bars, run, tell
+from quality_judge.stats.certificate import Targets
 from quality_judge.tables import read_table
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.save import draft_judge
@@ -40,7 +41,8 @@ def main(options: Namespace) -> dict[str, Any]:
     labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
         fitted = fit_judge(labels, config, progress=progress)
-        fitted = replace(fitted, training={**fitted.training, "distilled_from": said["teacher"]})
+        origin = {"distilled_from": said["teacher"], "command": as_typed()}
+        fitted = replace(fitted, training={**fitted.training, **origin})
         draft = draft_judge(scratch, fitted, config, labels)
         threshold = said["teacher"]["threshold"]
         agreement = teacher_agreement(score_labels(load_scorer(draft), held_out), held_out, threshold=threshold)
@@ -52,13 +54,13 @@ def main(options: Namespace) -> dict[str, Any]:
         own = {"thresholds": {"best": threshold, "certified": None}}
         student = save_with_report(draft, f"{scratch}/student" if experts else options.output, metrics, own)
         if experts:
-            promise = {"target": config.target_precision, "confidence": config.confidence}
-            student, metrics = recalibrated(student, load_scorer(student), experts, options.output, **promise)
+            targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
+            student, metrics = recalibrated(student, load_scorer(student), experts, options.output, targets)
     return {
         "judge": student.folder, "fingerprint": student.fingerprint, "method": student.spec.method,
         "teacher": said["teacher"]["fingerprint"], "rows": len(labels), "agreement": agreement,
         "calibrated_by": said["calibrated_by"], "roc_auc": metrics["test"].get("roc_auc"),
-        "threshold": student.spec.threshold, "certified": (metrics["certificate"] or {}).get("granted", False),
+        "threshold": student.spec.threshold, "certified": student.spec.thresholds.get("certified") is not None,
         "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
 

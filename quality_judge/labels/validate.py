@@ -109,7 +109,7 @@ class _Settled:
                 for text in judged_texts(row)]  # fmt: skip
         seen = dict(reversed(told))  # of several the first
         own = [(text, index) for index, row in enumerate(self.rows) for text in judged_texts(row)]
-        leaked = {}
+        leaked: dict[int, str] = {}
         for text, index in own:
             if text in seen:
                 leaked.setdefault(index, f"also stands in the test labels ({seen[text]}); left out")
