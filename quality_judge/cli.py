@@ -17,6 +17,7 @@ from rich.table import Table
 from quality_judge.card import write_metrics
 from quality_judge.errors import CorpusError, QualityJudgeError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
+from quality_judge.redact import redacted
 
 app = typer.Typer(
     help="A few hundred expert labels become a judge that scores and filters a corpus.",
@@ -161,7 +162,7 @@ def main() -> None:
     try:
         app()
     except QualityJudgeError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(redacted(f"error: {error}"), err=True)
         raise SystemExit(error.exit_code) from None
 
 

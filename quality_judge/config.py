@@ -54,6 +54,7 @@ class TrainConfig(Strict):
     folds: int = Field(3, ge=2, le=20)
     surface: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
+    hard_negatives: bool = False
     below_baseline: Literal["refuse", "allow"] = "refuse"
 
 

@@ -16,9 +16,11 @@ and what to do next; row text never stands in one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,39}")
 EXIT_DONE = 0
 EXIT_CHECK_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -77,6 +79,14 @@ def unknown(what: str, got: object, allowed: Iterable[object]) -> str:
     near = get_close_matches(str(got), names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {what} {str(got)!r}; choose one of: {', '.join(names)}{hint}"
+
+
+def listed(names: Iterable[object], *, most: int = 30) -> str:
+    """The names that look like names, and how many others there are: in a table without a header they are row text."""
+    every = [str(name) for name in names]
+    shown = [name for name in every if NAME.fullmatch(name)][:most]
+    left = len(every) - len(shown)
+    return ", ".join([*shown, *([f"{left} more"] if left else [])]) or "none"
 
 
 def gathered(summary: str, faults: Sequence[str], *, most: int = 20) -> str:

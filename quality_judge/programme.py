@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from quality_judge.errors import EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
+from quality_judge.redact import redacted, redacted_values
 
 
 def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
@@ -23,7 +24,7 @@ def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
     try:
         summary = dict(main())
     except QualityJudgeError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        tell(f"error: {error}")
         say({"ok": False, "error": type(error).__name__, "message": str(error).splitlines()[0]})
         raise SystemExit(error.exit_code) from None
     say({"ok": True, **summary})
@@ -31,14 +32,14 @@ def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
 
 
 def say(summary: Mapping[str, Any]) -> None:
-    """Prints `summary` as one line of JSON on stdout; not-a-number is refused, keys keep their order."""
+    """Prints `summary` as one line of JSON, without secrets, on stdout; keys keep their order, NaN is refused."""
     sys.stderr.flush()
-    print(json.dumps(summary, ensure_ascii=False, allow_nan=False), flush=True)
+    print(json.dumps(redacted_values(summary), ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def tell(message: str) -> None:
-    """Prints `message` for a person, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Prints `message` for a person, on stderr, secrets taken out."""
+    print(redacted(message), file=sys.stderr, flush=True)
 
 
 def as_typed() -> str:

@@ -17,7 +17,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from quality_judge.engine.scorer import Scorer
-from quality_judge.errors import CorpusError
+from quality_judge.errors import CorpusError, listed
 from quality_judge.scores import (
     CATEGORIES_COLUMN,
     CODE_COLUMN,
@@ -45,7 +45,7 @@ def score_table(
         if column not in table.column_names:
             near = get_close_matches(column, table.column_names, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise CorpusError(f"there is no column {column!r}; the table has {', '.join(table.column_names)}{hint}")
+            raise CorpusError(f"there is no column {column!r}; the table has {listed(table.column_names)}{hint}")
     taken = sorted(name for name in table.column_names if name.lower() in SCORED_COLUMNS)
     if taken:
         raise CorpusError(

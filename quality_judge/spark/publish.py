@@ -7,6 +7,7 @@ before the new one is complete. Paths go through Hadoop's file system. It knows 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from quality_judge.errors import CheckFailed, CorpusError
+from quality_judge.redact import redacted_values
 from quality_judge.spark.fault import refused_read
 
+PASSWORD = re.compile(r"://[^\s/@:]*:[^\s/@]+@")
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
 
@@ -54,7 +57,7 @@ class Staging:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """`content` as a JSON file; names that begin with an underscore are not data to Spark."""
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(redacted_values(content), indent=1, ensure_ascii=False, allow_nan=False)
         stream = self._files.create(_path(self.spark, self._new, name), True)
         try:
             stream.write(bytearray(text.encode("utf-8")))
@@ -174,8 +177,18 @@ def read_json(spark: SparkSession, folder: str, name: str, *, keys: Sequence[str
     return found
 
 
+def refuse_password(path: str) -> None:
+    """Raises CorpusError for an address with a password in it: Spark writes paths into its log."""
+    if PASSWORD.search(path):
+        raise CorpusError(
+            "the path holds a password, and Spark logs paths; give it in the settings, such as "
+            "spark.hadoop.fs.s3a.access.key and .secret.key, or by the environment"
+        )
+
+
 def located(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """The file system that `path` is on, and the full path."""
+    """The file system that `path` is on, and the full path. Raises CorpusError when a password stands in it."""
+    refuse_password(path)
     given = _java(spark).org.apache.hadoop.fs.Path(path)
     files = given.getFileSystem(spark._jsc.hadoopConfiguration())
     return files, files.makeQualified(given)

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
-from quality_judge.errors import CorpusError
+from quality_judge.errors import CorpusError, listed
 from quality_judge.judge import Judge
 from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS
 from quality_judge.spark.fault import refused_read
@@ -66,7 +66,7 @@ def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
         if kind is None:
             near = get_close_matches(column, df.columns, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise CorpusError(f"there is no column {column!r}; the table has {', '.join(df.columns) or 'none'}{hint}")
+            raise CorpusError(f"there is no column {column!r}; the table has {listed(df.columns)}{hint}")
         if not isinstance(kind, StringType | BinaryType):
             raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary")
     taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN)})
@@ -76,7 +76,7 @@ def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
         )
     doubled = sorted({name for name in df.columns if [other.lower() for other in df.columns].count(name.lower()) > 1})
     if doubled:
-        raise CorpusError(f"the table has columns that differ in case only: {', '.join(doubled)}; rename them")
+        raise CorpusError(f"the table has columns that differ in case only: {listed(doubled)}; rename them")
 
 
 def named(df: DataFrame, path: str) -> Column:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from scipy.special import expit, log_expit
@@ -82,8 +82,8 @@ class Calibration:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
         """What `to_dict` wrote. Refuses unknown and missing keys, values that are not finite, and falling maps."""
-        method = data.get("method")
-        if method not in _FIELDS:
+        method: Any = data.get("method")
+        if not isinstance(method, str) or method not in _FIELDS:
             raise InputError(unknown("calibration method", method, _FIELDS))
         expected = {"method", *_FIELDS[method]}
         for key in sorted(set(data) - expected):
@@ -95,7 +95,7 @@ class Calibration:
             if isinstance(value, (list, tuple)) != key.startswith("knots"):
                 raise InputError(f"calibration {key} is a {type(value).__name__}; the judge folder is damaged")
             values[key] = tuple(value) if key.startswith("knots") else value
-        return cls(method, **values)
+        return cls(cast("Any", method), **values)
 
 
 _FIELDS: dict[str, tuple[str, ...]] = {

@@ -25,6 +25,7 @@ from quality_judge.errors import ConfigError
 from quality_judge.judge import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
 from quality_judge.train.examples import Examples, build_examples, category_names
+from quality_judge.train.hard_negatives import beside_their_originals, with_hard_negatives
 from quality_judge.train.linear import (
     COUNT_SCALES,
     SURFACE_STRENGTHS,
@@ -76,7 +77,11 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     encoding, tokenizer_json = build_encoding(
         tokenizer, base.architecture, max_tokens=config.max_tokens, cut_at=config.cut, limit=position_limit(base)
     )
+    copied = np.empty(0, np.int64)
+    if config.train.hard_negatives:
+        labels, copied = with_hard_negatives(labels, seed=config.train.seed)
     examples = build_examples(labels, Encoder(tokenizer_json, encoding), category_names=category_names(labels))
+    examples = beside_their_originals(examples, copied, samples=len(labels.samples))
     folds = choose_folds(examples, config.train)
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
     fitter = ModelFitter(base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None))

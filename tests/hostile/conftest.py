@@ -81,6 +81,7 @@ def save_sound(place, base_folder):
     from quality_judge.bases import find_base
     from quality_judge.engine.encode import build_encoding
     from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
+    from quality_judge.engine.kinds import ScalarModel
     from quality_judge.engine.scorer import load_scorer
     from quality_judge.engine.weights import load_body, load_tokenizer
     from quality_judge.judge import BaseReference, JudgeSpec, Lora, Stack, save_judge
@@ -94,16 +95,17 @@ def save_sound(place, base_folder):
     calibration = fit_platt(np.linspace(-1, 1, 40), np.arange(40) > 20).to_dict()
     spec = JudgeSpec(
         name="sound", kind="scalar", rubric=NO_RUBRIC, encoding=encoding, method="lora",
-        pooling="mean" if base.architecture == "encoder" else "last", lora=Lora(rank=2, alpha=4),
+        pooling="layers" if base.architecture == "encoder" else "last", lora=Lora(rank=2, alpha=4),
         base=BaseReference(id=base.id, revision=None, architecture=base.architecture, sha256=base.sha256()),
         stack=Stack(bias=0.1, model=1.0, surface=0.0), calibration=calibration, categories=("advert",),
         category_calibrations={"advert": calibration}, thresholds={"best": 0.5}, labels={"n": 40},
         created_with={"quality-judge": "0.1.0"}, files={},
     )  # fmt: skip
     dice = torch.Generator().manual_seed(3)
+    width = ScalarModel(nn.Identity(), 32, 2, spec.pooling).head.in_features
     files = {
         "head.safetensors": to_safetensors(
-            {"head.weight": torch.randn(2, 32, generator=dice) * 0.3, "head.bias": torch.zeros(2)}
+            {"head.weight": torch.randn(2, width, generator=dice) * 0.3, "head.bias": torch.zeros(2)}
         ),
         "adapter.safetensors": to_safetensors(random_adapter(load_body(base))),
         "tokenizer.json": tokenizer_json.encode(), "golden.json": b"{}\n", "card.md": b"# sound\n",

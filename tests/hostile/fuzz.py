@@ -245,7 +245,7 @@ def small_judge_json() -> dict:
     )  # fmt: skip
     base = BaseReference(id="some/base", revision=None, architecture="encoder", sha256="0" * 64)
     spec = JudgeSpec(
-        name="small", kind="scalar", rubric=NO_RUBRIC, encoding=encoding, method="lora", pooling="mean", base=base,
+        name="small", kind="scalar", rubric=NO_RUBRIC, encoding=encoding, method="lora", pooling="layers", base=base,
         lora=Lora(rank=2, alpha=4), stack=Stack(bias=0.25, model=1.5, surface=0.0), calibration={"method": "platt"},
         labels={"n": 200}, created_with={"torch": "2"}, files={"head.safetensors": "0" * 64},
         tensors={"head.safetensors": {"head.weight": (2, 3)}},

@@ -102,7 +102,7 @@ def test_csv_files_with_their_columns_in_another_order_are_refused_by_name(spark
     (folder / "b.csv").write_text("text,id\nplain,1\n", encoding="utf-8")
     code, said, _ = run_job("score_corpus", judge=judge.folder, input=folder, output=tmp_path / "out", format="csv")
     assert (code, said["error"]) == (2, "CorpusError")
-    assert ".csv cannot be read" in said["message"]
+    assert ".csv has other columns" in said["message"]
 
 
 def test_parquet_files_with_other_columns_lose_none(spark, tmp_path):
