@@ -70,7 +70,8 @@ class Encoding(Strict):
 
     head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
     lengths rising, the last at least `max_tokens`. control_ids: ids that no text may produce; control_tokens: how
-    they are spelled.
+    they are spelled. fences: what stands around content in a prompt, which no text may spell. joint: ids between the
+    two ends of a text whose middle was cut. between_always: `between` stands even where there is no prompt.
     """
 
     prefix: tuple[int, ...]
@@ -79,6 +80,9 @@ class Encoding(Strict):
     pad: int = Field(ge=0)
     control_ids: tuple[int, ...]
     control_tokens: tuple[str, ...]
+    fences: tuple[str, ...] = Field((), max_length=100)
+    joint: tuple[int, ...] = Field((), max_length=100)
+    between_always: bool = False
     max_tokens: int = Field(ge=8, le=MAX_TOKENS)
     cut: Literal["head", "head_tail"]
     head_bytes: int = Field(ge=16, le=1 << 28)
@@ -102,6 +106,65 @@ class Encoding(Strict):
             0 <= i < MAX_VOCABULARY for i in (*self.prefix, *self.between, *self.suffix, *self.control_ids, self.pad)
         ):
             raise ValueError(f"a token id is not in 0 … {MAX_VOCABULARY - 1}")
+        return self
+
+
+class VerdictStep(Strict):
+    """A place where a verdict is read. good, bad: ids that only words of that side go on with; next: what both do."""
+
+    good: tuple[int, ...] = Field(max_length=100)
+    bad: tuple[int, ...] = Field(max_length=100)
+    next: int | None
+
+    @model_validator(mode="after")
+    def _decides_or_goes_on(self) -> VerdictStep:
+        ids = [*self.good, *self.bad, *([] if self.next is None else [self.next])]
+        if len(ids) != len(set(ids)) or not all(0 <= i < MAX_VOCABULARY for i in ids):
+            raise ValueError(f"the ids of a step must differ and lie in 0 … {MAX_VOCABULARY - 1}")
+        if self.next is None and not (self.good and self.bad):
+            raise ValueError("the last step must tell good from bad")
+        return self
+
+
+class WrittenCodes(Strict):
+    """How an answer that names categories is spelled, for judges without a trained head for them; see `engine.codes`.
+
+    bad: the ids of the bad word. first, next: the ids of each category's code behind it and behind another code.
+    end: the id that ends the answer.
+    """
+
+    bad: tuple[int, ...] = Field(min_length=1, max_length=200)
+    first: tuple[tuple[int, ...], ...] = Field(min_length=1, max_length=1000)
+    next: tuple[tuple[int, ...], ...] = Field(min_length=1, max_length=1000)
+    end: int = Field(ge=0, lt=MAX_VOCABULARY)
+
+    @model_validator(mode="after")
+    def _spelled(self) -> WrittenCodes:
+        if len(self.first) != len(self.next) or not all(map(len, (*self.first, *self.next))):
+            raise ValueError("each code needs both spellings")
+        if len(set(self.first)) != len(self.first) or len(set(self.next)) != len(self.next):
+            raise ValueError("two codes are spelled alike")
+        return self
+
+
+class Verdict(Strict):
+    """How the two words of the rubric are read from the base's next-token probabilities; see `engine.verdict`.
+
+    good, bad: the spellings that count. opening: ids the base writes before its verdict, which `Encoding.suffix` ends
+    with, followed by every step's `next`. reference: how much of the untouched base's margin is added to the judge's.
+    """
+
+    good: tuple[str, ...] = Field(min_length=1)
+    bad: tuple[str, ...] = Field(min_length=1)
+    opening: tuple[int, ...] = Field((), max_length=100)
+    steps: tuple[VerdictStep, ...] = Field(min_length=1, max_length=200)
+    reference: float = 0.0
+    written: WrittenCodes | None = None
+
+    @model_validator(mode="after")
+    def _ends_once(self) -> Verdict:
+        if [step.next is None for step in self.steps] != [False] * (len(self.steps) - 1) + [True]:
+            raise ValueError("every step but the last must name the token that leads to the next")
         return self
 
 
@@ -139,6 +202,7 @@ class JudgeSpec(Strict):
     pooling: Literal["layers", "last"]
     lora: Lora | None
     stack: Stack
+    verdict: Verdict | None = None
     categories: tuple[str, ...] = ()
     calibration: dict[str, Any] | None
     category_calibrations: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -155,6 +219,12 @@ class JudgeSpec(Strict):
     checksum: str = ""
 
     @property
+    def category_names(self) -> tuple[str, ...]:
+        """What `quality_categories` can name: the trained categories, or the rubric's codes where they are written."""
+        written = self.verdict is not None and self.verdict.written is not None
+        return tuple(category.code for category in self.rubric.categories) if written else self.categories
+
+    @property
     def threshold(self) -> float | None:
         """The judge's own cut on the probability: the certified one, else the best on its labels, else None."""
         certified = self.thresholds.get("certified")
@@ -167,7 +237,7 @@ class JudgeSpec(Strict):
 
 
 SCORE_CHANGING = (
-    "format_version", "kind", "base", "rubric", "encoding", "method", "pooling", "lora", "stack",
+    "format_version", "kind", "base", "rubric", "encoding", "method", "pooling", "lora", "stack", "verdict",
     "categories", "calibration", "category_calibrations",
 )  # fmt: skip
 SCORE_CHANGING_FILES = (ADAPTER_FILE, HEAD_FILE, TOKENIZER_FILE)

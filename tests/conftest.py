@@ -102,6 +102,14 @@ def tiny_base(tmp_path_factory, tiny_tokenizer):
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_guard(tmp_path_factory):
+    """The folder of a tiny decoder that gives verdicts as Llama Guard 3 does; see `tiny_guard.py`."""
+    from tiny_guard import save_guard
+
+    return save_guard(tmp_path_factory.mktemp("guard"))
+
+
 @pytest.fixture
 def make_spec():
     """A function that makes a JudgeSpec of small plain values; its arguments replace fields."""

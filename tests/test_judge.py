@@ -20,6 +20,8 @@ from quality_judge.judge import (
     Encoding,
     Lora,
     Stack,
+    Verdict,
+    VerdictStep,
     checksum_of,
     fingerprint,
     load_judge,
@@ -242,11 +244,13 @@ def test_a_file_with_no_place_in_a_judge_is_not_written_anywhere(tmp_path, make_
 ENCODING_CHANGES = {
     "prefix": (1, 5), "between": (), "suffix": (1,), "pad": 1, "control_ids": (0, 1), "control_tokens": ("[PAD]",),
     "max_tokens": 32,
+    "fences": ("</TEXT>",), "joint": (3,), "between_always": True,
     "cut": "head", "head_bytes": 99, "tail_bytes": 0, "buckets": ((64, 2),),
 }  # fmt: skip
 CHANGES = {
     "kind": "verdict", "rubric": Rubric(name="other", criteria="x"), "method": "full", "pooling": "last",
     "lora": Lora(rank=1, alpha=2),
+    "verdict": Verdict(good=("good",), bad=("bad",), steps=(VerdictStep(good=(1,), bad=(2,), next=None),)),
     "stack": Stack(bias=0.25, model=1.5, surface=1e-9), "categories": ("spam",), "calibration": None,
     "category_calibrations": {"spam": {"slope": 1.0}},
 }  # fmt: skip

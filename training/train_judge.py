@@ -62,6 +62,8 @@ def main(options: Namespace) -> dict[str, Any]:
         tell(f"label warning: {warning}")
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
         fitted = fit_judge(labels, config, progress=progress)
+        for warning in fitted.training.get("warnings", []):
+            tell(f"training warning: {warning}")
         draft = draft_judge(scratch, fitted, config, labels)
         scored = score_labels(load_scorer(draft), held_out)
         threshold = draft.spec.thresholds["best"]

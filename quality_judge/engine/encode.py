@@ -3,7 +3,8 @@
     ids = prefix + [prompt + between] + completion + suffix
 
 Only content is ever cut, by tokens, in its middle or at its end. Content is encoded by a tokenizer that has lost its
-added tokens, and any control id that still comes out is taken out: a row cannot speak as the system.
+added tokens, any control id that still comes out is taken out, and a delimiter of the prompt that a text spells is
+broken up: a row cannot speak as the system.
 All assembly is array work over ragged rows. It knows nothing of models.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from quality_judge.engine.prompts import Prompt
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge import Encoding
 
@@ -26,6 +28,8 @@ BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 15
 BYTES_PER_TOKEN = 8
 HEAD_SHARE = 2 / 3
 MIN_PROMPT_SHARE = 1 / 4
+MIN_CONTENT_TOKENS = 8
+CUT_MARK = " [...] "
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +90,25 @@ class Encoder:
         e = self.encoding
         room = e.max_tokens - len(e.prefix) - len(e.suffix)
         completion, control = self._content(completions)
-        if prompts is None or not any(prompts):
-            kept, truncated = cut(completion, np.full(len(completions), room), tail=e.cut == "head_tail")
+        if not e.between_always and (prompts is None or not any(prompts)):
+            kept, truncated = self._cut(completion, np.full(len(completions), room))
             return Encoded(spliced([e.prefix, kept, e.suffix], len(completions)), truncated, control)
-        prompt, prompt_control = self._content(prompts)
-        between = Ragged(
-            np.tile(np.array(e.between, np.int32), int((prompt.lengths > 0).sum())),
-            np.where(prompt.lengths > 0, len(e.between), 0),
-        )
+        prompt, prompt_control = self._content(prompts if prompts is not None else [""] * len(completions))
+        parted = (prompt.lengths > 0) | e.between_always
+        between = Ragged(np.tile(np.array(e.between, np.int32), int(parted.sum())), np.where(parted, len(e.between), 0))
         left = room - between.lengths
         prompt_room = np.maximum((left * MIN_PROMPT_SHARE).astype(np.int64), left - completion.lengths)
-        prompt, prompt_cut = cut(prompt, prompt_room, tail=e.cut == "head_tail")
-        completion, completion_cut = cut(completion, left - prompt.lengths, tail=e.cut == "head_tail")
+        prompt, prompt_cut = self._cut(prompt, prompt_room)
+        completion, completion_cut = self._cut(completion, left - prompt.lengths)
         tokens = spliced([e.prefix, prompt, between, completion, e.suffix], len(completions))
         return Encoded(tokens, prompt_cut | completion_cut, control | prompt_control)
 
+    def _cut(self, content: Ragged, room: np.ndarray) -> tuple[Ragged, np.ndarray]:
+        return cut(content, room, tail=self.encoding.cut == "head_tail", joint=self.encoding.joint)
+
     def _content(self, texts: Sequence[str]) -> tuple[Ragged, np.ndarray]:
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        whole = [without_fences(text, self.encoding.fences) for text in texts] if self.encoding.fences else list(texts)
+        encoded = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         ids = np.fromiter(chain.from_iterable(item.ids for item in encoded), np.int32, int(lengths.sum()))
         content = Ragged(ids, lengths)
@@ -114,16 +120,42 @@ class Encoder:
         return content, control
 
 
-def cut(content: Ragged, room: np.ndarray, *, tail: bool) -> tuple[Ragged, np.ndarray]:
-    """Rows of at most `room` ids, int64 (n,), and whether each was cut: its end goes, or with `tail` its middle."""
+def without_fences(text: str, fences: Sequence[str]) -> str:
+    """The text with a space after the first character of each fence it spells, so that it spells none."""
+    for fence in fences:
+        text = text.replace(fence, f"{fence[0]} {fence[1:]}")
+    return text
+
+
+def cut(content: Ragged, room: np.ndarray, *, tail: bool, joint: tuple[int, ...] = ()) -> tuple[Ragged, np.ndarray]:
+    """Rows of at most `room` ids, int64 (n,), and whether each was cut: its end goes, or with `tail` its middle.
+
+    joint: ids put where a middle was, so that head and tail together spell nothing that neither does.
+    """
     long = content.lengths > room
     if not long.any():
         return content, long
+    if tail and joint:
+        return _cut_and_joined(content, room, long, joint)
     head = np.where(long, np.ceil(room * HEAD_SHARE).astype(np.int64) if tail else room, content.lengths)
     last = np.where(long, room - head, 0)
     position, rows = content.positions(), content.rows()
     keep = (position < head[rows]) | (position >= (content.lengths - last)[rows])
     return content.where(keep), long
+
+
+def _cut_and_joined(
+    content: Ragged, room: np.ndarray, long: np.ndarray, joint: tuple[int, ...]
+) -> tuple[Ragged, np.ndarray]:
+    """As `cut` with a tail, `joint` between the two ends of each row that was `long`; without room only its head."""
+    joined = long & (room > len(joint))
+    left = np.where(joined, room - len(joint), np.where(long, room, content.lengths))
+    head_lengths = np.where(joined, np.ceil(left * HEAD_SHARE).astype(np.int64), left)
+    position, rows = content.positions(), content.rows()
+    head = content.where(position < head_lengths[rows])
+    tail = content.where(position >= (content.lengths - np.where(joined, left - head_lengths, 0))[rows])
+    middle = Ragged(np.tile(np.array(joint, np.int32), int(joined.sum())), np.where(joined, len(joint), 0))
+    return spliced([head, middle, tail], len(content.lengths)), long
 
 
 def spliced(parts: Sequence[tuple[int, ...] | Ragged], n: int) -> Ragged:
@@ -142,17 +174,26 @@ def spliced(parts: Sequence[tuple[int, ...] | Ragged], n: int) -> Ragged:
 
 
 def build_encoding(
-    tokenizer: Any, architecture: str, *, max_tokens: int, cut_at: str, limit: int | None
-) -> tuple[Encoding, str]:
+    tokenizer: Any, architecture: str, *, max_tokens: int, cut_at: str, limit: int | None,
+    prompt: Prompt | None = None, forced: tuple[int, ...] = (),
+) -> tuple[Encoding, str]:  # fmt: skip
     """The encoding for a transformers tokenizer, and the content tokenizer's JSON that belongs in the judge.
 
-    limit: the most positions the base can see. Raises BaseModelError when its special tokens cannot be spliced.
+    limit: the most positions the base can see. prompt: the rubric that stands around content, which `max_tokens` does
+    not count; forced: ids behind it. Raises BaseModelError when special tokens cannot be spliced, or leave no room.
     """
     backend = tokenizer.backend_tokenizer
-    max_tokens = min(max_tokens, limit) if limit else max_tokens
     content_json = without_added_tokens(backend.to_str())
     content = content_tokenizer(content_json)
-    prefix, between, suffix = _specials(tokenizer, content, architecture)
+    if prompt is None:
+        prefix, between, suffix = _specials(tokenizer, content, architecture)
+        around = 0
+    else:
+        prefix, between, suffix = prompt.prefix, prompt.between, (*prompt.suffix, *forced)
+        around = len(prefix) + len(between) + len(suffix)
+        if limit is not None and around + MIN_CONTENT_TOKENS > limit:
+            raise BaseModelError(f"the rubric takes {around} of the base's {limit} tokens; shorten the rubric")
+    max_tokens = min(max_tokens + around, limit) if limit else max_tokens + around
     roles = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask")}
     plain = {tokenizer.unk_token_id} - roles  # a text may hold what is unknown; GPT-2's unknown is also its end
     added = {
@@ -161,15 +202,22 @@ def build_encoding(
         if i not in plain and (token.special or not token.content.isspace())
     }
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    lengths = [length for length in BUCKET_LENGTHS if length < max_tokens] + [max_tokens]
-    tail = BYTES_PER_TOKEN * max_tokens if cut_at == "head_tail" else 0
+    lengths = [around + length for length in BUCKET_LENGTHS if around + length < max_tokens] + [max_tokens]
+    read_bytes = BYTES_PER_TOKEN * (max_tokens - around)
     encoding = Encoding(
         prefix=prefix, between=between, suffix=suffix, pad=pad or 0,
         control_ids=tuple(added), control_tokens=tuple(added.values()),
-        max_tokens=max_tokens, cut=cut_at, head_bytes=BYTES_PER_TOKEN * max_tokens, tail_bytes=tail,
+        max_tokens=max_tokens, cut=cut_at, head_bytes=read_bytes, tail_bytes=read_bytes if cut_at == "head_tail" else 0,
         buckets=tuple((length, max(1, TOKENS_PER_BATCH // length)) for length in lengths),
+        **({} if prompt is None else _guarded(prompt, content)),
     )  # fmt: skip
     return encoding, content_json
+
+
+def _guarded(prompt: Prompt, content: Tokenizer) -> dict[str, Any]:
+    """What of an encoding keeps content apart from the prompt around it."""
+    joint = tuple(content.encode(CUT_MARK, add_special_tokens=False).ids)
+    return {"fences": prompt.fences, "joint": joint, "between_always": prompt.between_always}
 
 
 def without_added_tokens(tokenizer_json: str) -> str:

@@ -1,14 +1,19 @@
 """What a judge computes from hidden states: one raw number for quality, one more for each category.
 
-`ScalarModel` is a pretrained body, a pooling and a linear head. It knows nothing of tokenizers, files or losses.
+`ScalarModel` is a pretrained body, a pooling and a linear head; `VerdictModel` reads its first number from the rows of
+the output layer that spell a verdict. It knows nothing of tokenizers, files or losses.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from quality_judge.engine.verdict import row_ids
+from quality_judge.judge import Verdict
 
 # Means after each third of the layers beat the last layer's by .01-.11 ROC AUC under a linear head on four label sets,
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.
@@ -23,17 +28,26 @@ class ScalarModel(nn.Module):
         super().__init__()
         self.body = body
         self.pooling = pooling
-        self.head = nn.Linear(hidden_size * (POOLED_LAYERS if pooling == "layers" else 1), outputs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a verdict without categories
+            self.head = nn.Linear(hidden_size * (POOLED_LAYERS if pooling == "layers" else 1), outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a row gets."""
+        return self.head.out_features
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Computes in `dtype` from here on; heads stay float32."""
+        self.body.to(dtype)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, float32 (B, outputs). ids: (B, T), padded on the right. lengths: (B,)."""
         pooled = self.pooled(ids, lengths)
         with torch.autocast(ids.device.type, enabled=False):  # a head in bfloat16 ties a tenth of all rows
-            # Not self.head(pooled): a matrix-vector kernel adds up a row's products in an order that depends on the
-            # row's place in the batch, and its score would depend on its neighbours.
-            return (pooled[:, None, :] * self.head.weight).sum(-1) + self.head.bias
+            return products(pooled, self.head.weight) + self.head.bias
 
     def pooled(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Pooled hidden states, float32 (B, W).
@@ -41,11 +55,106 @@ class ScalarModel(nn.Module):
         `layers`: the means over the row's tokens after each third of the layers, side by side, the last layer's last;
         W is POOLED_LAYERS times the hidden size. `last`: the last token's state, W the hidden size.
         """
-        mask = torch.arange(ids.shape[1], device=ids.device)[None, :] < lengths[:, None]
-        deep = self.pooling == "layers"
-        said = self.body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=deep)
-        if not deep:
-            return said.last_hidden_state[torch.arange(len(ids), device=ids.device), lengths - 1].float()
+        if self.pooling == "last":
+            return at_end(last_hidden_state(self.body, ids, lengths), lengths, 1)[:, 0]
+        mask = attended(ids, lengths)
+        said = self.body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=True)
         layers = len(said.hidden_states) - 1  # the first are the embeddings
         chosen = [said.hidden_states[layers * third // POOLED_LAYERS] for third in range(1, POOLED_LAYERS + 1)]
         return torch.cat([(state.float() * mask[:, :, None]).sum(1) / lengths[:, None] for state in chosen], dim=1)
+
+
+class VerdictModel(ScalarModel):
+    """outputs[:, 0] is the verdict's margin log P(good) − log P(bad); outputs[:, 1:] are the categories' raw scores.
+
+    rows: the output layer's rows of `row_ids(verdict)`, float32 (R, H); bias: (R,). Neither is ever trained.
+    reference: the untouched base, where the judge's raw score is s + verdict.reference · s0 of the base's own margin.
+    """
+
+    rows: Tensor
+    row_bias: Tensor
+
+    def __init__(
+        self, body: nn.Module, verdict: Verdict, rows: Tensor, bias: Tensor, categories: int,
+        reference: nn.Module | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(body, rows.shape[1], categories, "last")
+        self.verdict = verdict
+        self.reference = reference
+        self.register_buffer("rows", rows.detach().float().clone())
+        self.register_buffer("row_bias", bias.detach().float().clone())
+        self.place = place = {token: index for index, token in enumerate(row_ids(verdict))}
+
+        def places(tokens: tuple[int, ...]) -> list[int]:
+            return [place[token] for token in tokens]
+
+        self._steps = [
+            (places(step.good), places(step.bad), None if step.next is None else place[step.next])
+            for step in verdict.steps
+        ]
+
+    @property
+    def outputs(self) -> int:
+        """The margin and the categories."""
+        return 1 + self.head.out_features
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """As for any judge, the reference too."""
+        super().cast(dtype)
+        if self.reference is not None:
+            self.reference.to(dtype)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, float32 (B, 1 + K). ids: (B, T), padded on the right, the forced tokens at each row's end."""
+        hidden = at_end(last_hidden_state(self.body, ids, lengths), lengths, len(self._steps))
+        with torch.autocast(ids.device.type, enabled=False):
+            score = self.margin(hidden)
+            if self.reference is not None:
+                untouched = at_end(last_hidden_state(self.reference, ids, lengths), lengths, len(self._steps))
+                score = score + self.verdict.reference * self.margin(untouched)
+            categories = products(hidden[:, -1], self.head.weight) + self.head.bias
+        return torch.cat([score[:, None], categories], 1)
+
+    def margin(self, hidden: Tensor) -> Tensor:
+        """log P(good) − log P(bad), float32 (B,), of the hidden states (B, steps, H) where the verdict is read.
+
+        P is renormalised at each step over that step's own branches; a word that is decided early counts in full.
+        """
+        logits = products(hidden, self.rows) + self.row_bias
+        good, bad = None, None
+        for step in reversed(range(len(self._steps))):
+            here, (yes, no, onward) = logits[:, step], self._steps[step]
+            ways_good, ways_bad = here[:, yes], here[:, no]
+            if onward is not None and good is not None and bad is not None:
+                total = torch.logaddexp(good, bad)
+                ways_good = torch.cat([ways_good, (here[:, onward] + good - total)[:, None]], 1)
+                ways_bad = torch.cat([ways_bad, (here[:, onward] + bad - total)[:, None]], 1)
+            good, bad = torch.logsumexp(ways_good, 1), torch.logsumexp(ways_bad, 1)
+        if good is None or bad is None:
+            raise AssertionError("a verdict has at least one step")
+        return good - bad
+
+
+def last_hidden_state(body: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor:
+    """The body's last hidden states, (B, T, H)."""
+    return body(input_ids=ids, attention_mask=attended(ids, lengths).long(), use_cache=False).last_hidden_state
+
+
+def attended(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Which ids belong to their row and are no padding, bool (B, T)."""
+    return torch.arange(ids.shape[1], device=ids.device)[None, :] < lengths[:, None]
+
+
+def at_end(hidden: Tensor, lengths: Tensor, count: int) -> Tensor:
+    """The states of the last `count` tokens of each row, float32 (B, count, H)."""
+    places = lengths[:, None] - count + torch.arange(count, device=hidden.device)
+    return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], places].float()
+
+
+def products(states: Tensor, rows: Tensor) -> Tensor:
+    """The product of each state, (…, H), with each row, (R, H): (…, R).
+
+    Not a matrix product: a matrix-vector kernel adds up a row's products in an order that depends on the row's place
+    in the batch, and its score would depend on its neighbours.
+    """
+    return (states[..., None, :] * rows).sum(-1)

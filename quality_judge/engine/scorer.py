@@ -16,11 +16,12 @@ import pyarrow as pa
 import torch
 
 from quality_judge.engine.batching import Batch, padded, plan_batches
+from quality_judge.engine.codes import written_codes
 from quality_judge.engine.controls import refuse_unsafe_tokenizer
 from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, read_texts, spells
 from quality_judge.engine.weights import load_model, precision_here, read_tensors
@@ -44,6 +45,7 @@ from quality_judge.stats.calibration import Calibration
 from quality_judge.untrusted import bounded_text
 
 CATEGORY_CUT = 0.5
+BAD_CUT = 0.5
 Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
 
 
@@ -57,7 +59,7 @@ class ForwardPool:
         self.device = device
         self.dtype = dtype
         self.model = model.eval().to(device)
-        self.model.body.to(dtype)
+        self.model.cast(dtype)
         self.threads = threads if device == "cpu" else 1
 
     def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
@@ -97,8 +99,22 @@ class ForwardPool:
         parts = [self._forward(ids[half], lengths[half], pooled) for half in halves]
         return np.concatenate([values for values, _ in parts]), np.concatenate([failed for _, failed in parts])
 
+    def written(self, tokens: Ragged) -> list[tuple[int, ...]]:
+        """The categories that a verdict model writes for each row, as indices into its rubric's; see `engine.codes`."""
+        model = self.model
+        if not isinstance(model, VerdictModel) or model.verdict.written is None:
+            raise JudgeError("this judge writes no categories")
+        codes, forced = model.verdict.written, len(model.verdict.steps) - 1
+
+        def write(row: np.ndarray) -> tuple[int, ...]:
+            ids = row[: len(row) - forced].tolist()
+            return written_codes(model.body, ids, codes, rows=model.rows, bias=model.row_bias, place=model.place)
+
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(write, np.split(tokens.ids, np.cumsum(tokens.lengths)[:-1])))
+
     def _width(self, pooled: bool) -> int:
-        return self.model.head.in_features if pooled else self.model.head.out_features
+        return self.model.head.in_features if pooled else self.model.outputs
 
 
 class Scorer:
@@ -109,6 +125,7 @@ class Scorer:
         self.judge = judge
         self._pool = pool
         self._surface = surface
+        self._forbidden = (*spec.encoding.control_tokens, *spec.encoding.fences)
         try:
             self._encoder = Encoder(
                 bounded_text(judge.path(TOKENIZER_FILE), most_bytes=MAX_TOKENIZER_BYTES), spec.encoding
@@ -143,7 +160,14 @@ class Scorer:
         raw[unscored], outputs[unscored] = np.nan, np.nan
         probability = self._calibration.apply(raw) if self._calibration else np.full(len(raw), np.nan)
         flags = self._flags([text for text in (completion, prompt) if text], cut, probability)
-        return Scores(raw, probability, code, flags, outputs, self._categories(outputs), self.judge.spec.categories)
+        names = self.judge.spec.category_names
+        outputs = outputs if outputs.shape[1] == len(names) else np.full((len(code), len(names)), np.nan)
+        categories = self._categories(outputs)
+        if self.judge.spec.kind == "verdict":
+            bad = self._judged_bad(raw, probability)
+            categories &= bad[:, None]
+            self._write_codes(categories, np.flatnonzero(bad), completion, prompt)
+        return Scores(raw, probability, code, flags, outputs, categories, names)
 
     def category_probabilities(self, scores: Scores) -> dict[str, np.ndarray]:
         """P(it applies) of each category, float64 (n,), NaN where the row has no score."""
@@ -178,7 +202,8 @@ class Scorer:
     def _outputs(self, tokens: Ragged) -> tuple[np.ndarray, np.ndarray]:
         """(the model's outputs, float64 (n, 1 + K), codes (n,)); a row without any token of content is EMPTY_TEXT."""
         encoding = self.judge.spec.encoding
-        full = tokens.lengths > len(encoding.prefix) + len(encoding.suffix)
+        always = encoding.between if encoding.between_always else ()
+        full = tokens.lengths > len(encoding.prefix) + len(always) + len(encoding.suffix)
         outputs = np.full((len(full), 1 + len(self.judge.spec.categories)), np.nan)
         code = np.full(len(full), CODES.index(EMPTY_TEXT), np.int8)
         if full.any():
@@ -195,11 +220,31 @@ class Scorer:
             flags[:, FLAGS.index(TRUNCATED)] |= text.truncated
             flags[:, FLAGS.index(INVALID_UTF8)] |= text.invalid_utf8
             flags[:, FLAGS.index(HIDDEN_CHARS)] |= text.hidden
-            flags[:, FLAGS.index(CONTROL_TEXT)] |= spells(text.strings, self.judge.spec.encoding.control_tokens)
+            flags[:, FLAGS.index(CONTROL_TEXT)] |= spells(text.strings, self._forbidden)
         threshold, band = self.judge.spec.threshold, self.judge.spec.precision_band
         if threshold is not None and band is not None:
             flags[:, FLAGS.index(NEAR_THRESHOLD)] = np.abs(np.nan_to_num(probability, nan=2.0) - threshold) <= band
         return flags
+
+    def _write_codes(self, applies: np.ndarray, rows: np.ndarray, completion: Texts, prompt: Texts | None) -> None:
+        """Lets a judge that writes its categories write those of `rows`, and marks them in `applies`, bool (n, K)."""
+        verdict = self.judge.spec.verdict
+        if verdict is None or verdict.written is None or not len(rows):
+            return
+        at = pa.array(rows)
+        prompts = prompt.strings.take(at).to_pylist() if prompt else None
+        tokens = self._encoder.encode(completion.strings.take(at).to_pylist(), prompts).tokens
+        for row, codes in zip(rows, self._pool.written(tokens), strict=True):
+            applies[row, list(codes)] = True
+
+    def _judged_bad(self, raw: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """Whether a verdict judge calls the row bad, by the raw score where it gives no probability.
+
+        Not by the judge's threshold: that is a policy's business, and no part of the fingerprint.
+        """
+        if self._calibration is None:
+            return np.nan_to_num(raw, nan=0.0) < 0
+        return 1 - np.nan_to_num(probability, nan=1.0) > BAD_CUT
 
     def _categories(self, outputs: np.ndarray) -> np.ndarray:
         applies = np.zeros(outputs.shape, bool)

@@ -6,6 +6,7 @@ initialised at random and left so. It knows nothing of scoring or training.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from quality_judge.bases import PACKAGED, Base
 from quality_judge.engine.controls import refuse_forgotten
 from quality_judge.engine.gguf import ready_base
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.quiet import quiet
+from quality_judge.engine.verdict import row_ids
 from quality_judge.errors import BaseModelError, JudgeError
-from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, Lora
+from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, JudgeSpec, Lora
 
 LORA_A = "lora_a."
 LORA_B = "lora_b."
@@ -30,6 +32,8 @@ FULL = "full."
 HEAD_WEIGHT = "head.weight"
 HEAD_BIAS = "head.bias"
 MAX_SAID = 300
+VERDICT_ROWS = "verdict.rows"
+VERDICT_BIAS = "verdict.bias"
 UNUSED_TENSORS = ("pooler.",)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
 
@@ -96,6 +100,13 @@ def hidden_size(base: Base) -> int:
     return int(sizes[0])
 
 
+def position_limit(base: Base) -> int | None:
+    """The most tokens the base can see, None when its positions have no limit."""
+    limit = base.config.get("text_config", base.config).get("max_position_embeddings")
+    padded_positions = base.config["model_type"] in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+    return None if limit is None else int(limit) - (2 if padded_positions else 0)
+
+
 def load_model(judge: Judge) -> ScalarModel:
     """The judge's model, adapter merged, float32 on the CPU, in eval mode. Raises JudgeError on any misfit."""
     spec = judge.spec
@@ -106,10 +117,14 @@ def load_model(judge: Judge) -> ScalarModel:
             "install the same revision"
         )
     refuse_forgotten(base, spec.encoding)
-    model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
+    head = read_tensors(judge.path(HEAD_FILE))
+    model: ScalarModel
+    if spec.kind == "verdict":
+        model = _verdict_model(spec, base, head)
+    else:
+        model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
     if spec.method != "frozen":
         apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora)
-    head = read_tensors(judge.path(HEAD_FILE))
     if not {HEAD_WEIGHT, HEAD_BIAS} <= set(head):
         raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
@@ -119,6 +134,20 @@ def load_model(judge: Judge) -> ScalarModel:
 def may_fetch(reference: BaseReference) -> bool:
     """Whether a judge may send this machine to the hub for its base: only for one commit, or for a base we know."""
     return reference.id in PACKAGED or re.fullmatch(r"[0-9a-f]{40}", reference.revision or "") is not None
+
+
+def _verdict_model(spec: JudgeSpec, base: Base, head: Mapping[str, Tensor]) -> VerdictModel:
+    if spec.verdict is None:
+        raise JudgeError("judge.json names no verdict to read; the judge is incomplete")
+    expected = len(row_ids(spec.verdict))
+    shapes = {VERDICT_ROWS: (expected, hidden_size(base)), VERDICT_BIAS: (expected,)}
+    for name, shape in shapes.items():
+        if name not in head or tuple(head[name].shape) != shape:
+            raise JudgeError(f"{HEAD_FILE} does not hold {name!r} of shape {shape}")
+    body = load_body(base)
+    reference = copy.deepcopy(body) if spec.verdict.reference else None
+    rows, bias = head[VERDICT_ROWS], head[VERDICT_BIAS]
+    return VerdictModel(body, spec.verdict, rows, bias, len(spec.categories), reference)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

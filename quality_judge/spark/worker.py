@@ -92,7 +92,7 @@ def score_or_isolate(scorer: Scorer, columns: Sequence[pa.Array]) -> Scores:
         n = len(columns[0])
         if n == 1:
             refuse_broken(scorer)
-            return unscored(1, scorer.judge.spec.categories)
+            return unscored(1, scorer.judge.spec.category_names)
         halves = [[column.slice(0, n // 2) for column in columns], [column.slice(n // 2) for column in columns]]
         return joined([score_or_isolate(scorer, half) for half in halves])
 

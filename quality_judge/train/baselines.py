@@ -1,6 +1,7 @@
-"""What a judge must beat: TF-IDF with logistic regression, the frozen base, and length alone, on the same labels.
+"""What a judge must beat on the same labels: TF-IDF with logistic regression, its frozen base, length, no training.
 
-Each is fitted on the training labels and answers for the held-out texts. It knows nothing of metrics or files.
+Each is fitted on the training labels and answers for the held-out texts; the base's own verdict on the rubric is
+fitted on nothing. It knows nothing of metrics or files.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from sklearn.pipeline import make_union
 
 from quality_judge.engine.encode import Encoder
 from quality_judge.engine.weights import hidden_size
+from quality_judge.errors import InputError
 from quality_judge.labels import FlatLabels
 from quality_judge.train.examples import Examples, read_for
 from quality_judge.train.fit import Fitted
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
 from quality_judge.train.model_fit import frozen_states
+from quality_judge.train.verdict_base import verdict_base
+from quality_judge.train.verdict_fit import zero_shot
 
 TFIDF_STRENGTH = 1.0
 STRENGTH_FOLDS = 4
@@ -34,7 +38,7 @@ class Answers:
 
 
 def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers | None]:
-    """The answers of each of NAMES; None for the zero-shot verdict, which a scalar judge's base cannot give."""
+    """The answers of each of NAMES; None for the zero-shot verdict of a base that writes nothing."""
     texts = read_for(fitted.encoding, held_out.completions)
     prompts = read_for(fitted.encoding, held_out.prompts)
     examples = fitted.examples
@@ -53,9 +57,22 @@ def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers 
         "length_only": _answers(
             fit_linear(_length(examples.texts), examples, everything, strength=1.0), _length(texts)
         ),
-        "zero_shot": None,
+        "zero_shot": _zero_shot(fitted, texts, prompts),
     }
     return answers
+
+
+def _zero_shot(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers | None:
+    """The base's own verdict on the rubric, untrained; None of an encoder, or where it cannot be read."""
+    if fitted.base.architecture != "decoder":
+        return None
+    try:
+        ready = verdict_base(fitted.base, fitted.rubric, fitted.config, with_prompts=any(prompts))
+    except InputError:
+        return None
+    tokens = Encoder(ready.tokenizer_json, ready.encoding).encode(texts, prompts).tokens
+    raw = zero_shot(fitted.base, ready, tokens, next(fitted.model.parameters()).device.type)
+    return Answers(raw, probability_of(raw))
 
 
 def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
@@ -79,7 +96,12 @@ def _strength(standard: np.ndarray, examples: Examples) -> float:
 
 def _answers(model: Linear, features: Matrix) -> Answers:
     raw = model.raw(features)
-    return Answers(raw, 1 / (1 + np.exp(-np.clip(raw, -500, 500))))
+    return Answers(raw, probability_of(raw))
+
+
+def probability_of(raw: np.ndarray) -> np.ndarray:
+    """σ(raw), float64 (n,)."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(raw, -500, 500))))
 
 
 def _length(texts: list[str]) -> np.ndarray:

@@ -20,10 +20,11 @@ from quality_judge.engine.encode import Encoder, build_encoding
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
-from quality_judge.engine.weights import load_tokenizer
+from quality_judge.engine.weights import load_tokenizer, position_limit
 from quality_judge.errors import ConfigError
 from quality_judge.judge import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
+from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.examples import Examples, build_examples, category_names
 from quality_judge.train.hard_negatives import beside_their_originals, with_hard_negatives
 from quality_judge.train.linear import (
@@ -37,6 +38,8 @@ from quality_judge.train.linear import (
 from quality_judge.train.loop import Progress
 from quality_judge.train.model_fit import Method, ModelFitter
 from quality_judge.train.stack import fit_stack
+from quality_judge.train.verdict_base import VerdictBase, verdict_base
+from quality_judge.train.verdict_fit import VerdictFitter
 
 MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
@@ -51,6 +54,8 @@ class Fitted:
     states: the untouched base's pooled states of the examples, float64 (n, H).
     """
 
+    config: JudgeConfig
+    rubric: Rubric
     base: Base
     encoding: Encoding
     tokenizer_json: str
@@ -69,14 +74,15 @@ class Fitted:
 
 def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str], Progress] | None = None) -> Fitted:
     """The judge fitted to `labels`. progress: takes a stage's name, gives what is told of each of its steps."""
-    if config.kind != "scalar":
-        raise ConfigError(f"kind {config.kind!r} cannot be trained yet; choose kind: scalar")
+    if config.kind == "implicit":
+        raise ConfigError(f"kind {config.kind!r} cannot be trained yet; choose kind: scalar or kind: verdict")
     started = time.perf_counter()
     base = ready_base(config.base, config.revision)
-    tokenizer = load_tokenizer(base)
-    encoding, tokenizer_json = build_encoding(
-        tokenizer, base.architecture, max_tokens=config.max_tokens, cut_at=config.cut, limit=position_limit(base)
-    )
+    rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
+    ready = None
+    if config.kind == "verdict":
+        ready = verdict_base(base, rubric, config, with_prompts=any(row.prompt for row in labels.rows()))
+    encoding, tokenizer_json = (ready.encoding, ready.tokenizer_json) if ready else _plain_encoding(base, config)
     copied = np.empty(0, np.int64)
     if config.train.hard_negatives:
         labels, copied = with_hard_negatives(labels, seed=config.train.seed)
@@ -84,7 +90,7 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     examples = beside_their_originals(examples, copied, samples=len(labels.samples))
     folds = choose_folds(examples, config.train)
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
-    fitter = ModelFitter(base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None))
+    fitter = _fitter(ready, base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None))
     method = fitter.choose(surface_raw)
     model, outputs, adapter, note = fitter.final(method)
     stack, raw = fit_stack(examples, outputs[:, 0], surface_raw)
@@ -99,9 +105,20 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     }  # fmt: skip
     lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
     return Fitted(
-        base, encoding, tokenizer_json, model, adapter, method, lora, surface if stack.surface else None, stack,
-        examples, fitter.states, raw, outputs[:, 1:], training,
+        config, rubric, base, encoding, tokenizer_json, model, adapter, method, lora,
+        surface if stack.surface else None, stack, examples, fitter.states, raw, outputs[:, 1:], training,
     )  # fmt: skip
+
+
+def _plain_encoding(base: Base, config: JudgeConfig) -> tuple[Encoding, str]:
+    return build_encoding(
+        load_tokenizer(base), base.architecture, max_tokens=config.max_tokens, cut_at=config.cut,
+        limit=position_limit(base),
+    )  # fmt: skip
+
+
+def _fitter(ready: VerdictBase | None, *settings: Any) -> ModelFitter:
+    return VerdictFitter(ready, *settings) if ready else ModelFitter(*settings)
 
 
 def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
@@ -111,13 +128,6 @@ def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
     share = min(MAX_DEVELOPMENT_SHARE, MAX_DEVELOPMENT_UNITS / examples.n_units)
     folds = examples.folds(round(1 / share), config.seed)
     return np.where(folds == 0, 0, -1)
-
-
-def position_limit(base: Base) -> int | None:
-    """The most tokens the base can see, None when its positions have no limit."""
-    limit = base.config.get("text_config", base.config).get("max_position_embeddings")
-    padded_positions = base.config["model_type"] in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-    return None if limit is None else int(limit) - (2 if padded_positions else 0)
 
 
 def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:

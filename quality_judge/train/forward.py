@@ -39,7 +39,7 @@ def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.nd
     model.eval()
     device = next(model.parameters()).device
     distinct, back = np.unique(examples.same[rows], return_inverse=True)
-    outputs = np.empty((len(distinct), model.head.out_features))
+    outputs = np.empty((len(distinct), model.outputs))
     order = np.argsort(examples.tokens.lengths[distinct], kind="stable")
     for at in range(0, len(order), PREDICT_TEXTS):
         some = order[at : at + PREDICT_TEXTS]

@@ -60,7 +60,8 @@ class ModelFitter:
         self.states = self._frozen_states()
         self.mean, self.scale = self.states.mean(axis=0), self.states.std(axis=0) + 1e-6
         self.standard = (self.states - self.mean) / self.scale
-        self.strength, frozen_raw = best_linear(self.standard, examples, folds, FROZEN_STRENGTHS)
+        self.strength, probe_raw = best_linear(self.standard, examples, folds, FROZEN_STRENGTHS)
+        frozen_raw = self._frozen_raw(probe_raw)
         self.held_out = {"frozen": self._with_categories(frozen_raw)}
         self.results: dict[str, list[TrainResult]] = {}
         self.models: dict[str, ScalarModel] = {}
@@ -149,19 +150,24 @@ class ModelFitter:
         model.body = adapters.prepared(model.body, method, self.config)
         return model.to(self.device)
 
+    def _frozen_raw(self, probe_raw: np.ndarray) -> np.ndarray:
+        """What the frozen base says of rows it was not fitted to, given what its linear probe does; float64 (n,)."""
+        return probe_raw
+
     def _start(self, among: np.ndarray) -> ScalarModel:
         """A fresh copy of the base under the linear probe of its own states."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             model = ScalarModel(copy.deepcopy(self.body), hidden_size(self.base), self.outputs, self.pooling)
         probe = fit_linear(self.standard, self.examples, among, strength=self.strength)
-        with torch.no_grad():
-            model.head.weight[0] = torch.from_numpy(probe.weight / self.scale).float()
-            model.head.bias[0] = float(probe.bias - (probe.weight * self.mean / self.scale).sum())
-            for index, linear in enumerate(self._category_probes(among)):
-                model.head.weight[1 + index] = torch.from_numpy(linear.weight / self.scale).float()
-                model.head.bias[1 + index] = float(linear.bias - (linear.weight * self.mean / self.scale).sum())
+        self._fill_head(model, [probe, *self._category_probes(among)])
         return model
+
+    @torch.no_grad()
+    def _fill_head(self, model: ScalarModel, probes: list[Linear]) -> None:
+        for index, linear in enumerate(probes):
+            model.head.weight[index] = torch.from_numpy(linear.weight / self.scale).float()
+            model.head.bias[index] = float(linear.bias - (linear.weight * self.mean / self.scale).sum())
 
     def _category_probes(self, among: np.ndarray) -> list[Linear]:
         return [self._category_probe(index, among) for index in range(self.outputs - 1)]

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
+from quality_judge.engine.kinds import VerdictModel
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, precision_here
+from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, precision_here
 from quality_judge.judge import (
     ADAPTER_FILE,
     CARD_FILE,
@@ -32,7 +33,6 @@ from quality_judge.judge import (
     save_judge,
 )  # fmt: skip
 from quality_judge.labels import LabelSet
-from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.stats.calibration import fit_calibration, fit_platt
 from quality_judge.stats.thresholds import best_threshold
 from quality_judge.train.fit import Fitted
@@ -45,10 +45,10 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", 
 
 def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels: LabelSet) -> Judge:
     """A judge in `folder` that scores, with no metrics and no card yet. labels: what it was fitted to."""
-    rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
     spec = JudgeSpec(
-        name=config.name, kind=config.kind, base=_reference(fitted), rubric=rubric, encoding=fitted.encoding,
+        name=config.name, kind=config.kind, base=_reference(fitted), rubric=fitted.rubric, encoding=fitted.encoding,
         method=fitted.method, pooling=fitted.model.pooling, lora=fitted.lora, stack=fitted.stack,
+        verdict=fitted.model.verdict if isinstance(fitted.model, VerdictModel) else None,
         categories=fitted.examples.category_names, labels={"sha256": labels.sha256, **labels.counts()},
         training=fitted.training, created_with=_versions(), files={}, **_calibrations(fitted),
     )  # fmt: skip
@@ -79,6 +79,8 @@ def _head(fitted: Fitted) -> dict[str, Tensor]:
         HEAD_WEIGHT: head.weight.detach().float().cpu().contiguous(),
         HEAD_BIAS: head.bias.detach().float().cpu(),
     }
+    if isinstance(fitted.model, VerdictModel):
+        tensors |= {VERDICT_ROWS: fitted.model.rows.cpu(), VERDICT_BIAS: fitted.model.row_bias.cpu()}
     if fitted.surface:
         tensors |= {name: torch.from_numpy(array) for name, array in fitted.surface.tensors().items()}
     return tensors

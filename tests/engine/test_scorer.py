@@ -43,7 +43,7 @@ class Strange(nn.Module):
         super().__init__()
         self.calls = 0
 
-    def forward(self, input_ids, attention_mask, use_cache, output_hidden_states):
+    def forward(self, input_ids, attention_mask, use_cache, output_hidden_states=False):
         self.calls += 1
         if (input_ids == 7).any():
             raise torch.OutOfMemoryError("out of memory")

@@ -9,7 +9,6 @@ import torch
 
 from quality_judge.config import TrainConfig
 from quality_judge.engine.stacking import stacked
-from quality_judge.errors import ConfigError
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.fit import choose_folds, fit_judge, position_limit
@@ -125,12 +124,6 @@ def test_the_surface_joins_the_stack_where_it_helps(made, tiny_base):
     assert found.surface is not None
     assert found.stack.surface > 0
     assert found.training["out_of_fold"]["surface"] > 0.9
-
-
-def test_other_kinds_are_refused_for_now(made, tiny_base):
-    config = made.judge_config(tiny_base("bert")).model_copy(update={"kind": "verdict"})
-    with pytest.raises(ConfigError, match="choose kind: scalar"):
-        fit_judge(made.label_set(made.samples(20)), config)
 
 
 def test_a_pair_with_a_class_of_one_group_still_trains(made, tiny_base):

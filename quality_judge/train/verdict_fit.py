@@ -1,0 +1,98 @@
+"""Fits a verdict judge: what `model_fit` does, with the base's own verdict in the place of a linear probe.
+
+The frozen method is the zero-shot verdict: nothing is learnt but its calibration. It knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quality_judge.bases import Base
+from quality_judge.engine.encode import Ragged
+from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.scorer import ForwardPool
+from quality_judge.engine.weights import load_body, precision_here
+from quality_judge.train.linear import fit_linear, order_score
+from quality_judge.train.model_fit import MIN_TUNED_UNITS, Method, ModelFitter
+from quality_judge.train.verdict_base import VerdictBase, coverage, coverage_note
+
+TOO_LITTLE_COVERAGE = (
+    "untrained, the base gives the two verdict words {before:.0%} of its probability: it hardly follows the rubric and "
+    "its zero-shot verdict says little; use a base that follows instructions, or other words in the rubric"
+)
+MIN_REFERENCE_GAIN = 0.005  # of the out-of-fold order: a reference doubles the cost of every score
+
+
+class VerdictFitter(ModelFitter):
+    """As ModelFitter; `untouched` is the base's own margin s0 of each example, float64 (n,)."""
+
+    def __init__(self, ready: VerdictBase, *settings: Any) -> None:
+        self.ready = ready
+        super().__init__(*settings)
+
+    def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:
+        """As for any judge; with the untouched base's margin beside it where that orders unseen rows better."""
+        before = coverage(self.body.to(self.device), self.ready, self.examples.tokens, device=self.device.type)
+        model, outputs, adapter, note = super().final(method)
+        if not isinstance(model, VerdictModel):
+            raise AssertionError("a verdict fitter makes verdict models")
+        if method == "frozen" and self.ready.writing is not None and self.outputs == 1:
+            model = self.ready.model(model.body, 0, verdict=self.ready.writing)
+        after = None
+        if method != "frozen":
+            after = coverage(model.body, self.ready, self.examples.tokens, device=self.device.type)
+            share = self._reference_share(outputs[:, 0])
+            if share:
+                model.verdict = model.verdict.model_copy(update={"reference": share})
+                model.reference = copy.deepcopy(self.body).to(self.device)
+                outputs[:, 0] += share * self.untouched
+        note["coverage"] = coverage_note(before, after)
+        if not note["coverage"]["enough"]:
+            note["warnings"] = [TOO_LITTLE_COVERAGE.format(**note["coverage"])]
+        note["zero_shot"] = self.scores["frozen"]
+        return model, outputs, adapter, note
+
+    def _frozen_raw(self, probe_raw: np.ndarray) -> np.ndarray:
+        self.untouched = self._untouched()
+        return np.where(np.isnan(probe_raw), np.nan, self.untouched)
+
+    def _untouched(self) -> np.ndarray:
+        if len(self.ready.verdict.steps) > 1:
+            return zero_shot(self.base, self.ready, self.examples.tokens, self.device.type)
+        with torch.no_grad():  # the states that are known are all that is read
+            states = torch.from_numpy(self.states).float()[:, None, :]
+            return self.ready.model(self.body, 0).margin(states).double().numpy()
+
+    def _start(self, among: np.ndarray) -> VerdictModel:
+        """A fresh copy of the base, its category heads the linear probes of its own states."""
+        model = self.ready.model(copy.deepcopy(self.body), self.outputs - 1)
+        self._fill_head(model, self._category_probes(among))
+        return model
+
+    def _reference_share(self, tuned: np.ndarray) -> float:
+        """What s0 is worth beside s in a logistic model of [s0, s − s0] of unseen rows; 0 where it does not help."""
+        among = ~np.isnan(tuned)
+        if int((among & self.examples.labelled).sum()) < MIN_TUNED_UNITS:
+            return 0.0
+        parts = np.nan_to_num(np.column_stack([self.untouched, tuned - self.untouched]))
+        scale = parts[among].std(axis=0) + 1e-9
+        base, change = fit_linear(parts / scale, self.examples, among, strength=1.0).weight / scale
+        if change <= 0:
+            return 0.0
+        share = float(base / change - 1)
+        gain = order_score(self.examples, tuned + share * self.untouched, among) - order_score(
+            self.examples, tuned, among
+        )
+        return share if gain >= MIN_REFERENCE_GAIN else 0.0
+
+
+def zero_shot(base: Base, ready: VerdictBase, tokens: Ragged, device: str) -> np.ndarray:
+    """The margin of the base as it is on encoded rows, float64 (n,), as precisely as scoring computes it."""
+    model, encoding = ready.model(load_body(base), 0), ready.encoding
+    pool = ForwardPool(model, device=device, dtype=precision_here(device), threads=torch.get_num_threads())
+    return pool.run(tokens, encoding.buckets, encoding.pad)[:, 0].astype(np.float64)
