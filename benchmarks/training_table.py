@@ -1,0 +1,81 @@
+"""The table of `training.py`: means over seeds with the mean of their intervals, targets, and who is best where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+TARGETS = {
+    ("query_wellformed", "200"): 0.68, ("query_wellformed", "all"): 0.88, ("german_webtext", "200"): 0.79,
+    ("german_webtext", "all"): 0.84, ("cold_zh", "200"): 0.78, ("cold_zh", "all"): 0.89,
+    ("article_blocks", "200"): 0.84, ("article_blocks", "all"): 0.90, ("gsm8k_solutions", "all"): 0.66,
+    ("openai_moderation", "200"): 0.82, ("convarg", "all"): 0.83,
+}  # fmt: skip
+BASELINES = ("tfidf_logistic", "frozen_base", "length_only")
+ORDER = ("64", "200", "600", "all")
+
+
+def write_table(known: dict, path: Path) -> None:
+    """Writes the Markdown table of all cells to `path`."""
+    cells = defaultdict(list)
+    for cell in known["cells"]:
+        cells[cell["set"], cell["size"], cell["method"]].append(cell)
+    methods = list(dict.fromkeys(["ours", *BASELINES, *(cell["method"] for cell in known["cells"])]))
+    methods = [method for method in methods if any(key[2] == method for key in cells)]
+    lines = [
+        "# Judges against what else could be done with the same labels", "",
+        "Written by `make bench-training`. Test ROC AUC (pair accuracy for convarg), mean over seeds; in brackets the "
+        "mean of the 95% bootstrap intervals over test rows. **Bold**: the best. Size: how many labels were learnt from.",
+        "", f"Machine: {', '.join(f'{key} {value}' for key, value in known['machine'].items())}.", "",
+        "| set | labels | seeds | " + " | ".join(methods) + " | target |",
+        "|---|---|---|" + "---|" * (len(methods) + 1),
+    ]  # fmt: skip
+    lines += [_row(cells, *place, methods) for place in _places(cells)]
+    path.write_text("\n".join([*lines, "", *_standing(cells, methods), ""]))
+
+
+def _places(cells: dict) -> list[tuple[str, str]]:
+    found = {(key[0], key[1]) for key in cells}
+    return sorted(found, key=lambda place: (place[0], ORDER.index(place[1]) if place[1] in ORDER else -1))
+
+
+def _row(cells: dict, name: str, size: str, methods: list[str]) -> str:
+    means = {method: _mean(cells[name, size, method]) for method in methods if cells[name, size, method]}
+    best = max(means.values())
+    shown = []
+    for method in methods:
+        if method not in means:
+            shown.append("—")
+            continue
+        low, high = np.mean([cell["ci"] for cell in cells[name, size, method]], axis=0)
+        text = f"{means[method]:.3f}"
+        shown.append((f"**{text}**" if means[method] == best else text) + f" [{low:.2f}, {high:.2f}]")
+    seeds, target = len(cells[name, size, "ours"]), TARGETS.get((name, size))
+    reached = "" if target is None else f"{target:.2f} {'reached' if means.get('ours', 0) >= target else 'missed'}"
+    return f"| {name} | {size} | {seeds} | " + " | ".join(shown) + f" | {reached} |"
+
+
+def _mean(cells: list[dict]) -> float:
+    return float(np.mean([cell["value"] for cell in cells]))
+
+
+def _standing(cells: dict, methods: list[str]) -> list[str]:
+    """In how many places ours is first, inside the interval of the first, or under its best baseline by over .005."""
+    first, inside, under, places = 0, 0, [], 0
+    for name, size in _places(cells):
+        ours = cells[name, size, "ours"]
+        rivals = {m: _mean(cells[name, size, m]) for m in methods if m != "ours" and cells[name, size, m]}
+        if not ours or not rivals:
+            continue
+        places += 1
+        value, high = _mean(ours), float(np.mean([cell["ci"][1] for cell in ours]))
+        first += value >= max(rivals.values())
+        inside += value < max(rivals.values()) <= high
+        best = max((rivals[m] for m in BASELINES if m in rivals), default=0.0)
+        if value < best - 0.005:
+            under.append(f"{name} at {size} by {best - value:.3f}")
+    said = f"Of {places} places ours is first in {first} and has the first inside its interval in {inside} more. "
+    return [said + (f"Under its best baseline by more than .005: {'; '.join(under)}." if under else
+                    "Nowhere under its best baseline by more than .005.")]  # fmt: skip
