@@ -166,7 +166,7 @@ def main(options: argparse.Namespace) -> None:
         known = {
             "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
                         "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-            "cells": sorted(done.values(), key=lambda cell: tuple(map(str, (cell[key] for key in Cell.__annotations__)))),
+            "cells": sorted(done.values(), key=lambda cell: [str(cell[key]) for key in Cell.__annotations__]),
         }  # fmt: skip
         beside = output.with_suffix(".part")
         beside.write_text(json.dumps(known, indent=1) + "\n")

@@ -26,8 +26,8 @@ def write_table(known: dict, path: Path) -> None:
     methods = [method for method in methods if any(key[2] == method for key in cells)]
     lines = [
         "# Judges against what else could be done with the same labels", "",
-        "Written by `make bench-training`. Test ROC AUC (pair accuracy for convarg), mean over seeds; in brackets the "
-        "mean of the 95% bootstrap intervals over test rows. **Bold**: the best. Size: how many labels were learnt from.",
+        "Written by `make bench-training`. Test ROC AUC (pair accuracy for convarg), mean over seeds; in brackets the"
+        " mean of the 95% bootstrap intervals over test rows. **Bold**: the best. Labels: how many were learnt from.",
         "", f"Machine: {', '.join(f'{key} {value}' for key, value in known['machine'].items())}.", "",
         "| set | labels | seeds | " + " | ".join(methods) + " | target |",
         "|---|---|---|" + "---|" * (len(methods) + 1),
