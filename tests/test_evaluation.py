@@ -318,7 +318,7 @@ def test_the_better_calibration_is_found(judge, scorer, fresh):
 
 def test_too_few_or_no_labels_to_calibrate_on_are_refused_and_nothing_is_written(judge, scorer, tmp_path):
     orders = [Preference(f"p{i}", f"one {i}", f"two {i}") for i in range(20)]
-    for rows in (orders, samples(10)):
+    for rows in (orders, samples(6)):
         with pytest.raises(LabelError, match="to calibrate on"):
             recalibrated(judge, scorer, labels_of(rows), tmp_path / "new", Targets())
     assert not (tmp_path / "new").exists()
