@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_rows_however_the_table_is_partitioned(tabl
     cuts = (0.7, 0.5) if strategy == "kept" else None
     first = rows_for_labels(table.repartition(1), 20, strategy, stratum=stratum, cuts=cuts, **OPTIONS)
     assert rows_for_labels(table.repartition(5), 20, strategy, stratum=stratum, cuts=cuts, **OPTIONS) == first
-    other = rows_for_labels(table, 20, strategy, stratum=stratum, seed=1, **OPTIONS)
+    other = rows_for_labels(table, 20, strategy, stratum=stratum, cuts=cuts, seed=1, **OPTIONS)
     assert {row["completion"] for row in other} != {row["completion"] for row in first}
 
 
