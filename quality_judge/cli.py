@@ -149,6 +149,17 @@ def sign(
     typer.echo(json.dumps({"judge": str(judge), "public_key": sign_judge(judge, key)}))
 
 
+@app.command("convert-base")
+def convert_base(
+    folder: Annotated[Path, typer.Argument(help="folder of a published ChatGLM3")],
+    output: Annotated[Path, typer.Option(help="folder to write; it must not exist yet")],
+) -> None:
+    """Makes a ChatGLM3 a native base, no number changed.  Example: quality-judge convert-base chatglm3-6b --output B"""
+    from quality_judge.engine.chatglm import convert_chatglm
+
+    typer.echo(json.dumps(convert_chatglm(folder, output)))
+
+
 @app.command("demo-corpus")
 def demo_corpus(output: Annotated[Path, typer.Option(help="folder to write")], rows: int = 6000) -> None:
     """Gathers a corpus of real text from this machine.  Example: quality-judge demo-corpus --output corpus"""

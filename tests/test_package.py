@@ -29,6 +29,7 @@ OFFERED = {
     ("expectations", "pyspark"),
     ("bases", "huggingface-hub"),
     ("engine", "gguf"),
+    ("engine", "sentencepiece"),
     ("spark", "py4j"),
 }  # used where it is there, or comes along
 

@@ -80,6 +80,8 @@ def help_of(programme):
         home = Path(find_spec("pyspark").origin).parent
         environment["SPARK_HOME"] = str(home)
         command = [str(home / "bin" / "spark-submit"), "--help"]
+    elif programme.startswith("quality_judge "):
+        command = [sys.executable, "-m", *programme.split(), "--help"]
     else:
         command = [sys.executable, str(ROOT / programme), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
@@ -95,6 +97,16 @@ def faults(text, *, made=()):
         elif words[0] == "spark-submit" or (words[0] == "python" and words[1] != "-m"):
             found += programme_faults(words, known)
             known |= {value for name, value in pairs(words) if name == "--output"}
+        elif words[:2] == ["accelerate", "launch"]:
+            start = next(at for at, word in enumerate(words) if word.endswith(".py"))
+            found += programme_faults(words[start:], known)
+        elif words[0] == "quality-judge":
+            said = help_of(f"quality_judge {words[1]}")
+            found += [
+                f"{words[1]} has no {word}"
+                for word in words[2:]
+                if word.startswith("--") and word not in OPTION.findall(said)
+            ]
         elif words[:3] != ["python", "-m", "pytest"] and words != ["source", ".venv/bin/activate"]:
             found.append(f"unknown programme {words[0]}")
     return found
@@ -141,6 +153,7 @@ def test_every_command_names_programmes_options_and_files_that_exist(name):
     [
         "make nonsense", "python training/train.py --labels labels.jsonl", "curl example.org",
         "python training/evaluate_judge.py --judges judges/mine-1", "spark-submit --gpu jobs/score_corpus.py",
+        "quality-judge convert-base x --into y", "accelerate launch training/train_judge.py --label labels.jsonl",
         "python jobs/score_corpus.py --format avro", "python jobs/filter_corpus.py --policy conf/policies/none.yaml",
     ],
 )  # fmt: skip

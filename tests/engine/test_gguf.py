@@ -18,6 +18,7 @@ from quality_judge.errors import BaseModelError
 gguf = pytest.importorskip("gguf", reason="pip install gguf")
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMOLLM2_SHA256 = "e8afeee8499b5535bd01cf44dd6f21edcd5c1e48b899dffabb53511f11d3aff3"
 WIDTH, HEADS, INNER = 64, 2, 96
 
 
@@ -155,9 +156,10 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(tiny_gguf, tmp
 
 
 @pytest.mark.slow
-def test_smollm2_is_found_by_its_hub_id_and_speaks(smollm2):
+def test_smollm2_is_the_same_base_on_every_machine_and_speaks(smollm2):
     from transformers import AutoModelForCausalLM
 
+    assert smollm2.sha256() == SMOLLM2_SHA256
     assert (smollm2.id, smollm2.found_in, smollm2.architecture) == (SMOLLM2, "package", "decoder")
     tokenizer = load_tokenizer(smollm2)
     chat = [{"role": "user", "content": "What is the capital of France?"}]

@@ -24,6 +24,7 @@ FIXED_IN = {  # package: [(advisory, the first version without it)]
     "scikit-learn": [("CVE-2024-5206", "1.5")],
     "pyspark": [("CVE-2025-55039", "4.0")],
     "cryptography": [("CVE-2024-12797", "44.0.1")],
+    "protobuf": [("CVE-2025-4565", "6.31.1")],
     "setuptools": [("CVE-2025-47273", "78.1.1")],
 }
 FORBIDDEN = {
