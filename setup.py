@@ -12,6 +12,7 @@ ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensor
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 # scikit-learn: CVE-2024-5206. peft only makes adapters here; it never reads one of somebody else.
 TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
+IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
@@ -50,12 +51,13 @@ setup(
         "engine": ENGINE,
         "spark": [*ENGINE, *SPARK],
         "train": TRAIN,
+        "implicit": [*TRAIN, *IMPLICIT],
         "expectations": EXPECTATIONS,
         "airflow": ["apache-airflow>=3,<4", "apache-airflow-providers-apache-spark==5.6.0"],
         "embedded": EMBEDDED,
         "chatglm": CHATGLM,
         "signing": SIGNING,
-        "dev": [*TRAIN, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
+        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

@@ -32,7 +32,7 @@ def main(options: Namespace) -> dict[str, Any]:
     spark = spark_session("filter_corpus")
     manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column", "judge_says"))
     scored, text_column = read_corpus(spark, options.scored), manifest["text_column"]
-    resolved = policy.resolve(*judges_cuts(options.judge, manifest))
+    resolved = policy.resolve(*judges_cuts(options.judge, manifest), probability=states_probability(manifest))
     decided = apply_policy(scored, resolved, text_column=text_column)
 
     def write(staging: Staging) -> dict[str, Any]:
@@ -61,6 +61,11 @@ def main(options: Namespace) -> dict[str, Any]:
         return summary
 
     return published(spark, options.output, write, inputs=[options.scored])
+
+
+def states_probability(manifest: dict[str, Any]) -> bool:
+    """Whether the judge that scored gives probabilities, and not raw scores alone."""
+    return manifest["judge_says"]["calibration"] is not None
 
 
 def judges_cuts(folder: str | None, manifest: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -18,6 +18,7 @@ import yaml
 
 from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
+from quality_judge.judge import MISSING_LABELS
 from quality_judge.markdown import MISSING, calibration_plot
 from quality_judge.markdown import count as _count
 from quality_judge.markdown import number as _number
@@ -116,7 +117,12 @@ def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[
 def _opening(judge: Mapping[str, Any]) -> str:
     facts = [("Kind", judge.get("kind")), ("Base", _base(judge)), ("Fingerprint", judge.get("fingerprint"))]
     lines = [f"- {what}: `{_plain(value)}`" for what, value in facts if value]
-    return "A judge that gives every row the probability that an expert would call it good.\n\n" + "\n".join(lines)
+    what = "A judge that gives every row the probability that an expert would call it good."
+    if "calibration" in judge and judge["calibration"] is None:
+        what = (
+            "A judge that puts rows in the order an expert would: of two rows the better one has the higher raw score."
+        )
+    return what + "\n\n" + "\n".join(lines)
 
 
 def _base(judge: Mapping[str, Any]) -> str | None:
@@ -167,6 +173,13 @@ def _comparison(metrics: Mapping[str, Any]) -> str:
 
 def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     method = judge.get("calibration")
+    if "calibration" in judge and method is None:
+        missing = _count((judge.get("labels") or {}).get(MISSING_LABELS))
+        return (
+            "**No probability is stated.** Too few texts were called good or bad, and an order says only which of two "
+            f"is better. {missing} more labels are needed: samples, category rows, or rankings with a cut, given to "
+            "`train_judge.py` or `calibrate_judge.py`. Until then `quality_score` is null; rows can be kept by rank."
+        )
     method = method.get("method") if isinstance(method, Mapping) else method
     test = metrics.get("test") or {}
     text = f"Method: {_plain(method or 'not stated')}. Expected calibration error: {_with_interval(test, 'ece')}."

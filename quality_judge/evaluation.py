@@ -16,12 +16,20 @@ import numpy as np
 from quality_judge.card import render_card
 from quality_judge.engine.scorer import Scorer
 from quality_judge.errors import JudgeError, LabelError
-from quality_judge.judge import CARD_FILE, METRICS_FILE, Judge, JudgeSpec, fingerprint, save_judge
+from quality_judge.judge import CARD_FILE, METRICS_FILE, MISSING_LABELS, Judge, JudgeSpec, fingerprint, save_judge
 from quality_judge.labels import FlatLabels, LabelSet, flatten, fold_indices, group_names, split_labels
 from quality_judge.labels.drawn import Drawing
 from quality_judge.labels.label_set import labels_of
 from quality_judge.shortcuts import audit, languages
-from quality_judge.stats.calibration import MIN_LABELS, MIN_LABELS_ISOTONIC, Calibration, fit_calibration, fit_platt
+from quality_judge.stats.calibration import (
+    MIN_LABELS,
+    MIN_LABELS_ISOTONIC,
+    MIN_STATED_LABELS,
+    Calibration,
+    fit_calibration,
+    fit_platt,
+    labels_missing,
+)
 from quality_judge.stats.certificate import Promises, Targets
 from quality_judge.stats.fresh import certify_fresh
 from quality_judge.stats.metrics import reliability_curve, summarise, threshold_curve
@@ -122,6 +130,7 @@ def recalibrated(
     metrics["labels"] = {**metrics.get("labels", {}), **counts}
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
     changes["thresholds"] |= {"proposed": _proposed(tested, targets)}
+    changes["labels"] = {**judge.spec.labels, MISSING_LABELS: 0}
     return save_with_report(judge, output, metrics, changes), metrics
 
 
@@ -148,9 +157,13 @@ def _usable(scored: ScoredLabels) -> tuple[np.ndarray, np.ndarray]:
     """(raw scores, labels) to calibrate on. Raises LabelError when there are too few."""
     at = scored.flat.labelled
     at = at[~np.isnan(scored.raw[at])]
-    if len(at) < MIN_LABELS:
-        raise LabelError(f"{len(at)} labelled rows to calibrate on; at least {MIN_LABELS} of both classes are needed")
-    return scored.raw[at], scored.flat.label[at] == 1
+    good = scored.flat.label[at] == 1
+    if missing := labels_missing(int(good.sum()), int((~good).sum())):
+        raise LabelError(
+            f"{len(at)} labelled texts to calibrate on; at least {MIN_STATED_LABELS} of both classes are needed: "
+            f"label {missing} more"
+        )
+    return scored.raw[at], good
 
 
 def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels, np.ndarray]:

@@ -35,6 +35,7 @@ TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.json"
 CARD_FILE = "card.md"
 METRICS_FILE = "metrics.json"
+MISSING_LABELS = "missing_for_probability"  # in JudgeSpec.labels
 SIGNATURE_FILE = "signature.json"
 REQUIRED_FILES = (HEAD_FILE, TOKENIZER_FILE, GOLDEN_FILE, CARD_FILE, METRICS_FILE)
 ALLOWED_FILES = (*REQUIRED_FILES, ADAPTER_FILE)

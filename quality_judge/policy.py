@@ -103,12 +103,18 @@ class Policy(Band):
         bands = (self, *(self.slices.values.values() if self.slices else ()))
         return any(JUDGE in (band.keep_at, band.drop_below) for band in bands)
 
-    def resolve(self, judge_threshold: float | None, judge_drop_below: float | None = None) -> ResolvedPolicy:
+    def resolve(
+        self, judge_threshold: float | None, judge_drop_below: float | None = None, *, probability: bool = True
+    ) -> ResolvedPolicy:
         """The policy in plain numbers; None where the judge knows none.
 
         judge_threshold: the judge's certified, else best, probability. judge_drop_below: its certified cut for drops.
-        Raises ConfigError when "judge" is asked for and not known, or lies below a drop_below.
+        probability: whether the judge states one; of one that only orders, rows can be kept by rank alone. Raises
+        ConfigError when "judge" is asked for and not known, or lies below a drop_below, or a probability is asked for
+        and not stated.
         """
+        if not probability:
+            self._refuse_thresholds()
         known = (judge_threshold, judge_drop_below)
         slices = {value: self._numbers(band, *known) for value, band in self._slice_bands()}
         keep_at, drop_below = self._numbers(self, *known)
@@ -121,7 +127,21 @@ class Policy(Band):
             rank=self.keep_best or self.token_budget,
             beyond=self.beyond,
             on_flags={flag: self.on_flags[flag] for flag in FLAGS if flag in self.on_flags},
+            by_order=not probability,
         )
+
+    def _refuse_thresholds(self) -> None:
+        if (
+            self.keep_at != 0
+            or self.drop_below not in (None, 0)
+            or self.slices
+            or not (self.keep_best or self.token_budget)
+        ):
+            raise ConfigError(
+                f"policy {self.name!r} decides by probability, and this judge states none, for it has too few "
+                "labels; keep rows by rank (keep_at: 0 with keep_best or token_budget, as in "
+                "conf/policies/best_third.yaml), or give it labels with training/calibrate_judge.py"
+            )
 
     def _slice_bands(self) -> list[tuple[str, Band]]:
         return sorted(self.slices.values.items()) if self.slices else []
@@ -159,6 +179,7 @@ class ResolvedPolicy:
     """A policy in plain numbers.
 
     slices: value of slice_column to (keep_at, drop_below).   on_flags: flag to the decision it lowers to, as in FLAGS.
+    by_order: the judge states no probability, and what is ranked are its raw scores (see `order_of`).
     """
 
     name: str
@@ -169,6 +190,7 @@ class ResolvedPolicy:
     rank: KeepBest | TokenBudget | None
     beyond: str
     on_flags: Mapping[str, str]
+    by_order: bool = False
 
     def without_rank(self) -> ResolvedPolicy:
         """The same without its rank rule: what it keeps is what the rank rule chooses from."""
@@ -195,6 +217,8 @@ class ResolvedPolicy:
 
     def reasons(self, value: str | None, keep_at: float, drop_below: float) -> dict[str, str]:
         """The reason of each decision in one band; `value` is its slice."""
+        if self.by_order:
+            return {KEEP: "among the best by order", REVIEW: "", DROP: ""}
         where = "" if value is None else f" ({self.slice_column}={value})"
         return {
             KEEP: f"score>={shown(keep_at)}{where}",
@@ -251,6 +275,11 @@ def rank_cut(bin_counts: Any, bin_lows: Any, wanted: float) -> float:
     held = np.cumsum(counts[::-1])[::-1]
     fits = np.flatnonzero(held <= wanted)
     return float(lows[fits[0]]) if len(fits) else math.inf
+
+
+def order_of(raw: Any) -> Any:
+    """Raw scores, any real numbers, as numbers in (0, 1) of the same order: what a judge that only orders ranks by."""
+    return 0.5 + 0.5 * raw / (1 + abs(raw))
 
 
 def shown(threshold: float) -> str:

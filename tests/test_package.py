@@ -30,6 +30,8 @@ OFFERED = {
     ("bases", "huggingface-hub"),
     ("engine", "gguf"),
     ("engine", "sentencepiece"),
+    ("train", "trl"),
+    ("train", "datasets"),
     ("spark", "py4j"),
 }  # used where it is there, or comes along
 

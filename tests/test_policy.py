@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quality_judge.config import conf_folder, parse
 from quality_judge.errors import ConfigError, InputError
-from quality_judge.policy import Policy, ResolvedPolicy, decide, rank_cut, shown
+from quality_judge.policy import Policy, ResolvedPolicy, decide, order_of, rank_cut, shown
 from quality_judge.scores import CODES, DECISIONS, FLAGS, OK
 
 UNIT = st.integers(0, 20).map(lambda step: step / 20)
@@ -232,3 +232,35 @@ def test_every_shipped_policy_loads_and_bears_its_files_name(path: Path):
 def test_columns_of_different_length_are_refused():
     with pytest.raises(InputError, match="2 probabilities and 1 flags"):
         decide(policy().resolve(None), [0.1, 0.2], [OK, OK], flags=[None])
+
+
+def test_a_judge_that_states_no_probability_keeps_rows_by_rank_alone():
+    """Its raw scores may be any numbers; all that counts is their order."""
+    by_rank = policy(keep_at=0.0, keep_best={"fraction": 0.5}).resolve(None, probability=False)
+    raw = np.array([-700.0, 3.0, 2.999, 1e6])
+    order = order_of(raw)
+    assert (np.argsort(order) == np.argsort(raw)).all()
+    assert (order > 0).all()
+    assert (order < 1).all()
+    decisions, reasons = decide(by_rank, order, [OK] * 4, rank_cut=float(order[1]))
+    assert decisions == ["drop", "keep", "drop", "keep"]
+    assert set(reasons) == {"among the best by order", "beyond best 50%"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"keep_at": 0.5},
+        {"keep_at": "judge"},
+        {"keep_at": 0.0},
+        {"keep_at": 0.2, "keep_best": {"fraction": 0.5}},
+        {
+            "keep_at": 0.0,
+            "keep_best": {"fraction": 0.5},
+            "slices": {"column": "lang", "values": {"en": {"keep_at": 0.5}}},
+        },
+    ],
+)
+def test_a_policy_of_probabilities_is_refused_where_the_judge_states_none(settings):
+    with pytest.raises(ConfigError, match="calibrate_judge"):
+        policy(**settings).resolve(0.5, probability=False)

@@ -30,7 +30,7 @@ from quality_judge.evaluation import (
     score_labels,
     shortcuts,
 )  # fmt: skip
-from quality_judge.judge import refuse_existing
+from quality_judge.judge import MISSING_LABELS, refuse_existing
 from quality_judge.labels import clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline
 from quality_judge.programme import as_typed, parser, progress_bars, run, tell
@@ -117,10 +117,14 @@ def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, An
     below = best is not None and value < best[1] - BASELINE_MARGIN
     if below:
         tell(f"{measured} {value:.3f} is below the baseline {best[0]} {best[1]:.3f}: use more or better labels")
+    missing = judge.spec.labels[MISSING_LABELS]
+    if judge.spec.calibration is None:
+        tell(f"no probability is stated: {missing} more texts called good or bad are needed; see the card")
     return {
         "ok": allow or not below, "judge": judge.folder, "fingerprint": judge.fingerprint, "method": judge.spec.method,
         measured: value, f"{measured}_ci": metrics["test"][f"{measured}_ci"],
         "best_baseline": {"name": best[0], measured: best[1]} if best else None,
+        "probability": judge.spec.calibration is not None, "labels_missing": missing,
         "threshold": judge.spec.threshold, "certified": (metrics["certificate"] or {}).get("granted", False),
         "suspects": (metrics["labels"]["suspects"] or {}).get("listed"),
         "labels": metrics["labels"]["train"]["rows"], "held_out": metrics["labels"]["held_out"]["rows"],

@@ -19,6 +19,7 @@ from quality_judge.scores import (
     KEEP,
     NON_FINITE,
     OK,
+    RAW_COLUMN,
     REASON_COLUMN,
     REVIEW,
     SCORE_COLUMN,
@@ -35,7 +36,7 @@ def apply_policy(df: DataFrame, policy: ResolvedPolicy, *, text_column: str = "t
 
     text_column: what a token budget measures by its characters. Raises CorpusError for a missing or a taken column.
     """
-    asked = [SCORE_COLUMN, CODE_COLUMN, FLAGS_COLUMN]
+    asked = [RAW_COLUMN if policy.by_order else SCORE_COLUMN, CODE_COLUMN, FLAGS_COLUMN]
     asked += [policy.slice_column] if policy.slice_column else []
     if isinstance(policy.rank, TokenBudget):
         asked += [text_column] + ([policy.rank.column] if policy.rank.column else [])
@@ -52,7 +53,7 @@ def apply_policy(df: DataFrame, policy: ResolvedPolicy, *, text_column: str = "t
 
 def decided(df: DataFrame, policy: ResolvedPolicy, cut: float | None) -> tuple[Column, Column]:
     """(decision, reason) as columns. cut: the lowest score the rank rule keeps."""
-    score = F.col(SCORE_COLUMN)
+    score = _score(policy)
     outcome = _by_threshold(df, policy)
     for flag in [flag for flag in FLAGS if flag in policy.on_flags]:
         lower = policy.on_flags[flag]
@@ -80,7 +81,7 @@ def find_rank_cut(df: DataFrame, policy: ResolvedPolicy, *, text_column: str = "
     decision, _ = decided(df, policy.without_rank(), None)
     wanted = policy.wanted(df.where(decision != UNSCORED).count()) or 0
     size = _measure(df, policy, text_column).alias("size")
-    kept = df.where(decision == KEEP).select(F.col(SCORE_COLUMN), size)
+    kept = df.where(decision == KEEP).select(_score(policy).alias(SCORE_COLUMN), size)
     lows, sizes = _histogram(kept, RANK_BINS)
     cut = rank_cut(sizes, lows, wanted)
     below = [low for low in lows if low < cut]
@@ -111,7 +112,7 @@ def _measure(df: DataFrame, policy: ResolvedPolicy, text_column: str) -> Column:
 
 
 def _by_threshold(df: DataFrame, policy: ResolvedPolicy) -> Column:
-    score = F.col(SCORE_COLUMN)
+    score = _score(policy)
     cases = []
     for value, keep_at, drop_below in policy.bands():
         words = policy.reasons(value, keep_at, drop_below)
@@ -128,6 +129,14 @@ def _by_threshold(df: DataFrame, policy: ResolvedPolicy) -> Column:
         reversed(slices),
         rest,
     )
+
+
+def _score(policy: ResolvedPolicy) -> Column:
+    """What is compared and ranked: the probability, or the order where the judge states none."""
+    if not policy.by_order:
+        return F.col(SCORE_COLUMN)
+    raw = F.col(RAW_COLUMN)
+    return 0.5 + 0.5 * raw / (1 + F.abs(raw))  # as policy.order_of
 
 
 def _outcome(decision: str, reason: str) -> Column:

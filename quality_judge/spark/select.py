@@ -41,7 +41,9 @@ def rows_for_labels(
     missing = sorted({name for name in asked if type_of(df.schema, name) is None})
     if missing:
         raise CorpusError(f"the table has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
-    usable = (F.col(CODE_COLUMN) == OK) & F.col(SCORE_COLUMN).isNotNull()
+    # A judge that only orders has scored its OK rows and states no probability: to get one it needs uniform rows.
+    known = F.col(SCORE_COLUMN).isNotNull() | F.lit(strategy in ("uniform", "stratified"))
+    usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
     shown = shown.withColumn(KEY, F.xxhash64(F.lit(f"{seed} {strategy}"), PROMPT, COMPLETION))
@@ -50,7 +52,9 @@ def rows_for_labels(
     )
     n = texts.count()
     if n == 0:
-        raise CorpusError("no row of the table has a score; there is nothing to sample")
+        raise CorpusError(
+            "no row of the table has a score; there is nothing to sample (of a judge without probabilities: uniform)"
+        )
     if strategy == "stratified":
         return _told(shown, _stratified(texts, count))
     if strategy == "kept":

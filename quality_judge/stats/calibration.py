@@ -20,7 +20,8 @@ from scipy.special import expit, log_expit
 from quality_judge.errors import InputError, unknown
 from quality_judge.stats.metrics import Array, checked
 
-MIN_LABELS = 8
+MIN_LABELS = 8  # to fit a curve at all, as in the folds of a cross-fit
+MIN_STATED_LABELS = 20  # to state probabilities; below, Platt with a prior had an ECE above .08
 MIN_LABELS_ISOTONIC = (
     1000  # below, isotonic loses to Platt at every size (Niculescu-Mizil & Caruana 2005, and measured)
 )
@@ -124,6 +125,11 @@ def fit_calibration(raw: Any, labels: Any, *, weights: Any = None, folds: int = 
             loss[name] -= float(weights[test] @ np.log(np.where(good[test], probability, 1 - probability)))
     fitter = fit_isotonic if loss["isotonic"] < loss["platt"] else fit_platt
     return fitter(raw, good, weights=weights)
+
+
+def labels_missing(good: int, bad: int) -> int:
+    """How many labels are missing before a probability may be stated: MIN_STATED_LABELS in all, one of each class."""
+    return max(MIN_STATED_LABELS - good - bad, (good == 0) + (bad == 0))
 
 
 def fit_platt(raw: Any, labels: Any, *, weights: Any = None) -> Calibration:

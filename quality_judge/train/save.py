@@ -9,6 +9,7 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from quality_judge.judge import (
     GOLDEN_FILE,
     HEAD_FILE,
     METRICS_FILE,
+    MISSING_LABELS,
     TOKENIZER_FILE,
     BaseReference,
     Judge,
@@ -33,11 +35,10 @@ from quality_judge.judge import (
     save_judge,
 )  # fmt: skip
 from quality_judge.labels import LabelSet
-from quality_judge.stats.calibration import fit_calibration, fit_platt
+from quality_judge.stats.calibration import fit_calibration, fit_platt, labels_missing
 from quality_judge.stats.thresholds import best_threshold
 from quality_judge.train.fit import Fitted
 
-MIN_CALIBRATION_LABELS = 8
 MAX_BAND_TEXTS = 200
 FLOAT32_BAND = 1e-4
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", "quality-judge")
@@ -45,12 +46,14 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", 
 
 def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels: LabelSet) -> Judge:
     """A judge in `folder` that scores, with no metrics and no card yet. labels: what it was fitted to."""
+    missing, calibrations = _calibrations(fitted)
     spec = JudgeSpec(
         name=config.name, kind=config.kind, base=_reference(fitted), rubric=fitted.rubric, encoding=fitted.encoding,
         method=fitted.method, pooling=fitted.model.pooling, lora=fitted.lora, stack=fitted.stack,
         verdict=fitted.model.verdict if isinstance(fitted.model, VerdictModel) else None,
-        categories=fitted.examples.category_names, labels={"sha256": labels.sha256, **labels.counts()},
-        training=fitted.training, created_with=_versions(), files={}, **_calibrations(fitted),
+        categories=fitted.examples.category_names,
+        labels={"sha256": labels.sha256, **labels.counts(), MISSING_LABELS: missing},
+        training=fitted.training, created_with=_versions(), files={}, **calibrations,
     )  # fmt: skip
     files: dict[str, bytes | Path] = {
         HEAD_FILE: to_safetensors(_head(fitted)), TOKENIZER_FILE: fitted.tokenizer_json.encode(),
@@ -86,8 +89,8 @@ def _head(fitted: Fitted) -> dict[str, Tensor]:
     return tensors
 
 
-def _calibrations(fitted: Fitted) -> dict:
-    """Calibration, thresholds and category calibrations from out-of-fold raw scores; None without labels.
+def _calibrations(fitted: Fitted) -> tuple[int, dict[str, Any]]:
+    """Labels missing for a probability; calibration, thresholds, category calibrations of out-of-fold scores or None.
 
     The calibration learns a soft label as both verdicts, each by its share; the threshold goes by decided labels alone.
     """
@@ -96,7 +99,8 @@ def _calibrations(fitted: Fitted) -> dict:
     at = np.flatnonzero(examples.decided & known)
     good = examples.label[at] >= 0.5
     calibration, best = None, None
-    if min(good.sum(), (~good).sum()) > 0 and len(at) >= MIN_CALIBRATION_LABELS:
+    missing = labels_missing(int(good.sum()), int((~good).sum()))
+    if not missing:
         rows, verdict, weight = examples.verdicts(known)
         fit = fit_calibration(fitted.raw[rows], verdict, weights=weight)
         calibration, best = fit.to_dict(), best_threshold(fit.apply(fitted.raw[at]), good, metric="kappa")
@@ -104,9 +108,11 @@ def _calibrations(fitted: Fitted) -> dict:
     for index, name in enumerate(examples.category_names):
         said = np.flatnonzero(~np.isnan(examples.categories[:, index]) & ~np.isnan(fitted.category_raw[:, index]))
         applies = examples.categories[said, index] == 1
-        if min(applies.sum(), (~applies).sum()) > 0 and len(said) >= MIN_CALIBRATION_LABELS:
+        if not labels_missing(int(applies.sum()), int((~applies).sum())):
             categories[name] = fit_platt(fitted.category_raw[said, index], applies).to_dict()
-    return {"calibration": calibration, "thresholds": {"best": best}, "category_calibrations": categories}
+    return missing, {
+        "calibration": calibration, "thresholds": {"best": best}, "category_calibrations": categories
+    }  # fmt: skip
 
 
 def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray], float]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError
-from quality_judge.policy import Policy, decide
+from quality_judge.policy import Policy, decide, order_of
 from quality_judge.scores import CODES, DECISION_COLUMN, FLAGS, KEEP, REASON_COLUMN, UNSCORED
 from quality_judge.spark import apply_policy
 from quality_judge.spark.filter import RANK_BINS, find_rank_cut
@@ -129,3 +129,19 @@ def test_a_missing_column_is_refused(spark, drop, content, said):
 def test_a_table_that_was_decided_before_is_refused(spark):
     with pytest.raises(CorpusError, match="already has Quality_Decision"):
         kept(scores(spark, [0.5]).withColumn("Quality_Decision", F.lit("keep")), {"keep_at": 0.5})
+
+
+def test_raw_scores_alone_are_ranked_as_the_reference_ranks_them(spark):
+    """A judge that only orders has no quality_score; its best are kept by quality_raw, whatever its scale."""
+    raw = [-900.0, -1.5, 0.0, 0.25, 0.250001, 7.0, 8000.0, None]
+    rows = [(i, None, "OK" if value is not None else "NULL_TEXT", None, None, "", 1) for i, value in enumerate(raw)]
+    df = spark.createDataFrame(rows, COLUMNS)
+    values = spark.createDataFrame(list(enumerate(raw)), "id int, quality_raw double")
+    df = df.join(values, "id").cache()
+    policy = Policy(name="best", keep_at=0.0, keep_best={"fraction": 0.43}).resolve(None, probability=False)
+    order = [math.nan if value is None else order_of(value) for value in raw]
+    cut = find_rank_cut(df, policy)
+    expected = decide(policy, order, [row[2] for row in rows], rank_cut=cut)
+    found = apply_policy(df, policy).orderBy("id").select(DECISION_COLUMN, REASON_COLUMN).collect()
+    assert [row[0] for row in found] == expected[0] == ["drop"] * 4 + ["keep"] * 3 + ["unscored"]
+    assert [row[1] for row in found] == expected[1]

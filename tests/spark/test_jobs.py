@@ -16,6 +16,7 @@ import pytest
 
 from quality_judge.config import conf_folder
 from quality_judge.evaluation import certified_fresh
+from quality_judge.judge import save_judge
 from quality_judge.labels import load_labels
 from quality_judge.labels.drawn import read_drawing
 from quality_judge.profile import ScoreProfile
@@ -314,3 +315,30 @@ def test_spark_submit_settings_are_never_overridden(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, env=environment)
     assert done.stdout.splitlines()[-1] == "local[1] Asia/Shanghai false", done.stderr[-2000:]
+
+
+def test_a_judge_that_only_orders_is_filtered_by_rank_and_never_by_a_probability(run_job, judge, corpus, tmp_path):
+    """From scoring to the kept rows, and to the uniform rows whose labels would give it a probability."""
+    spec = judge.spec.model_copy(update={"calibration": None, "thresholds": {}, "category_calibrations": {}})
+    orders = save_judge(tmp_path / "orders", spec, {name: judge.path(name) for name in judge.spec.files})
+    code, said, _ = run_job("score_corpus", judge=orders.folder, input=corpus, output=tmp_path / "scored")
+    assert (code, said["scored"]) == (0, 58)
+    rows = rows_of(tmp_path / "scored")
+    assert {row["quality_score"] for row in rows} == {None}
+    code, said, _ = run_job(
+        "filter_corpus", scored=tmp_path / "scored", policy=conf_folder() / "policies" / "default.yaml",
+        output=tmp_path / "refused",
+    )  # fmt: skip
+    assert (code, said["error"]) == (2, "ConfigError")
+    code, said, _ = run_job(
+        "filter_corpus", scored=tmp_path / "scored", policy=conf_folder() / "policies" / "best_third.yaml",
+        output=tmp_path / "filtered",
+    )  # fmt: skip
+    assert (code, said["kept"], said["unscored"]) == (0, 19, 2)
+    best = sorted((row["quality_raw"] for row in rows if row["quality_raw"] is not None), reverse=True)[:19]
+    assert sorted((row["quality_raw"] for row in rows_of(tmp_path / "filtered" / "kept")), reverse=True) == best
+    drawn = {"scored": tmp_path / "scored", "output": tmp_path / "rows.jsonl"}
+    assert run_job("sample_for_labels", strategy="uncertain", **drawn)[0] == 2
+    code, said, _ = run_job("sample_for_labels", strategy="uniform", **drawn)
+    assert code == 0
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 20

@@ -15,6 +15,7 @@ from quality_judge.stats.calibration import (
     fit_calibration,
     fit_isotonic,
     fit_platt,
+    labels_missing,
     pool_adjacent_violators,
 )
 from quality_judge.stats.metrics import ece
@@ -205,3 +206,10 @@ def test_too_few_labels_are_refused_with_the_number_missing():
         fit_calibration([1.0] * 20, [True] * 20)
     with pytest.raises(InputError, match="above 0"):
         fit_platt([1.0] * 10, [True, False] * 5, weights=[0.0] * 10)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "missing"), [(0, 0, 20), (10, 9, 1), (19, 1, 0), (10, 10, 0), (300, 0, 1), (0, 15, 5)]
+)
+def test_a_probability_needs_twenty_labels_and_both_classes(good, bad, missing):
+    assert labels_missing(good, bad) == missing

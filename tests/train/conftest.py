@@ -3,6 +3,8 @@
 Nothing here needs a network, and no row comes from a data set. It knows nothing of programmes.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,7 @@ def fitted(tiny_base):
             found = {
                 "samples": lambda: samples(60), "mixed": mixed_rows,
                 "orders": lambda: [*preferences(20), *rankings(10)],
+                "cut": lambda: [replace(ranking, cut=2) for ranking in rankings(10)],
             }[rows]()  # fmt: skip
             labels, config = label_set(found), judge_config(tiny_base(model_type), **train)
             known[key] = fit_judge(labels, config), config, labels

@@ -150,3 +150,14 @@ def test_orders_alone_give_a_judge_without_calibration_that_refuses_a_probabilit
     assert np.isfinite(scores.raw).all()
     assert np.isnan(scores.probability).all()
     assert set(scores.codes()) == {"OK"}
+    assert judge.spec.labels["missing_for_probability"] == 20
+
+
+def test_rankings_with_a_cut_are_labels_enough_for_a_probability(drafted):
+    """Four texts of each, the first two of them good: 40 labels, and the order beside them."""
+    judge, fitted = drafted("bert", "cut", method="lora", learning_rate=1e-3)
+    assert judge.spec.labels["missing_for_probability"] == 0
+    scores = exact(judge).score(fitted.examples.texts, [f"request {row // 4}" for row in range(40)])
+    good = fitted.examples.label == 1
+    assert scores.probability[good].mean() > scores.probability[~good].mean() + 0.2
+    assert 0 < judge.spec.threshold < 1

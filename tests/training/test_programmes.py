@@ -262,11 +262,16 @@ def test_given_test_labels_are_what_is_measured_and_no_training_label_leaks_in(p
 
 def test_orders_alone_train_a_judge_that_is_measured_by_pairs(programme, files, tmp_path):
     arguments = ("--config", files["tiny"], "--labels", files["orders"], "--output", tmp_path / "judge")
-    code, said, _ = programme("train_judge", *arguments)
+    code, said, told = programme("train_judge", *arguments)
     assert code == 0
     assert "roc_auc" not in said
     assert said["pair_accuracy"] > 0.8
     assert (said["threshold"], said["certified"]) == (None, False)
+    assert (said["probability"], said["labels_missing"]) == (False, 20)
+    assert "20 more texts called good or bad are needed" in told
+    card = (tmp_path / "judge" / "card.md").read_text()
+    assert "**No probability is stated.**" in card
+    assert "20 more labels are needed" in card
     metrics = json.loads((tmp_path / "judge" / METRICS_FILE).read_text())
     assert metrics["certificate"] is None
     assert metrics["test"]["accuracy"] is None
@@ -351,7 +356,7 @@ def test_calibrating_on_orders_alone_exits_2(programme, trained, files, tmp_path
     arguments = ("--judge", trained[1], "--labels", files["orders"], "--output", tmp_path / "new")
     code, said, _ = programme("calibrate_judge", *arguments)
     assert (code, said["error"]) == (2, "LabelError")
-    assert "labelled rows to calibrate on" in said["message"]
+    assert "label 20 more" in said["message"]
 
 
 @pytest.mark.parametrize("name", ["train_judge", "evaluate_judge", "calibrate_judge"])
