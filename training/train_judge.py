@@ -3,7 +3,8 @@
     python training/train_judge.py --config conf/judges/default.yaml --labels labels.jsonl --output judges/mine-1
 
 Label files may mix samples, preferences, rankings and category rows, as JSONL, JSON, Parquet or CSV. Without
---test-labels a fifth of the labels is held out. The last line on stdout is one JSON object.
+--test-labels a fifth of the labels is held out. A run that was killed goes on where it was when the same command is
+given again, and ends with the same judge. The last line on stdout is one JSON object.
 Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline. 2: bad input.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 from quality_judge.card import write_beside
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.errors import ConfigError
+from quality_judge.errors import EXIT_DONE, ConfigError
 from quality_judge.evaluation import (
     ScoredLabels,
     certificate,
@@ -37,7 +38,9 @@ from quality_judge.programme import as_typed, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Targets
 from quality_judge.train.audit import audit_labels
 from quality_judge.train.baselines import baseline_answers
+from quality_judge.train.checkpoint import remove_checkpoints
 from quality_judge.train.fit import fit_judge
+from quality_judge.train.parallel import peers
 from quality_judge.train.save import draft_judge
 
 HELD_OUT_SHARE = 0.2
@@ -61,7 +64,9 @@ def main(options: Namespace) -> dict[str, Any]:
     for warning in report.warnings[:5]:
         tell(f"label warning: {warning}")
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
-        fitted = fit_judge(labels, config, progress=progress)
+        fitted = fit_judge(labels, config, progress=progress, output=options.output)
+        if not peers().leads:  # it took its share of the training; the first process measures and saves
+            raise SystemExit(EXIT_DONE)
         for warning in fitted.training.get("warnings", []):
             tell(f"training warning: {warning}")
         draft = draft_judge(scratch, fitted, config, labels)
@@ -99,6 +104,7 @@ def main(options: Namespace) -> dict[str, Any]:
             command=as_typed(),
             license=fitted.base.license,
         )
+    remove_checkpoints(options.output)
     if audit is not None:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     return summary(judge, metrics, allow=config.train.below_baseline == "allow")

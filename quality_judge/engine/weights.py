@@ -63,10 +63,11 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
+def load_body(base: Base, *, attention: str = "sdpa", quantization: Any = None) -> nn.Module:
     """The base without any head, float32 on the CPU. Raises BaseModelError when a tensor is missing or misshapen.
 
-    attention: transformers' name of the kernel; `eager` where the model has no other.
+    attention: transformers' name of the kernel; `eager` where the model has no other. quantization: transformers'
+    settings for weights in fewer bits, which are on the GPU at once where there is one.
     """
     from transformers import AutoModel
 
@@ -74,11 +75,12 @@ def load_body(base: Base, *, attention: str = "sdpa") -> nn.Module:
         with quiet():
             body, info = AutoModel.from_pretrained(  # a folder of this machine  # nosec B615
                 str(base.folder), dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
-                use_safetensors=True, local_files_only=True, output_loading_info=True,
+                use_safetensors=True, local_files_only=True, output_loading_info=True, quantization_config=quantization,
+                device_map={"": "cuda" if torch.cuda.is_available() else "cpu"} if quantization else None,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if attention != "eager" and "attention implementation" in str(error):  # MPNet and DeBERTa have no other
-            return load_body(base, attention="eager")
+            return load_body(base, attention="eager", quantization=quantization)
         raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {said(error)}") from error
     faults = {
         key: sorted(name for name in info[key] if not str(name).startswith(UNUSED_TENSORS))

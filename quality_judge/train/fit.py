@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from quality_judge.errors import ConfigError
 from quality_judge.judge import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
+from quality_judge.train.checkpoint import Checkpoints, run_key
 from quality_judge.train.examples import Examples, build_examples, category_names
 from quality_judge.train.hard_negatives import beside_their_originals, with_hard_negatives
 from quality_judge.train.linear import (
@@ -72,8 +74,15 @@ class Fitted:
     training: dict[str, Any]
 
 
-def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str], Progress] | None = None) -> Fitted:
-    """The judge fitted to `labels`. progress: takes a stage's name, gives what is told of each of its steps."""
+def fit_judge(
+    labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str], Progress] | None = None,
+    output: str | Path | None = None,
+) -> Fitted:  # fmt: skip
+    """The judge fitted to `labels`. progress: takes a stage's name, gives what is told of each of its steps.
+
+    output: where the judge will be saved; a run for the same output that was killed is continued. When the judge is
+    saved, `remove_checkpoints(output)`.
+    """
     if config.kind == "implicit":
         raise ConfigError(f"kind {config.kind!r} cannot be trained yet; choose kind: scalar or kind: verdict")
     started = time.perf_counter()
@@ -90,7 +99,11 @@ def fit_judge(labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str]
     examples = beside_their_originals(examples, copied, samples=len(labels.samples))
     folds = choose_folds(examples, config.train)
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
-    fitter = _fitter(ready, base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None))
+    key = run_key(config, rubric, examples, folds, base.sha256()) if output else ""
+    fitter = _fitter(
+        ready, base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None),
+        Checkpoints(output, key) if output else None,
+    )  # fmt: skip
     method = fitter.choose(surface_raw)
     model, outputs, adapter, note = fitter.final(method)
     stack, raw = fit_stack(examples, outputs[:, 0], surface_raw)

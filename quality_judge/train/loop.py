@@ -19,9 +19,13 @@ from quality_judge.config import TrainConfig
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.errors import CheckFailed
 from quality_judge.train import losses
+from quality_judge.train.checkpoint import Checkpoint
+from quality_judge.train.course import Course
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import autocast, predicted
+from quality_judge.train.large import recompute_activations
 from quality_judge.train.objective import Objective, asks_reference
+from quality_judge.train.parallel import Peers, peers
 
 # Measured on 600 and 3,000 labels, see benchmarks/NOTES.md.
 LEARNING_RATE = {
@@ -52,13 +56,14 @@ class TrainResult:
 def train_model(
     model: ScalarModel, examples: Examples, among: np.ndarray, *, config: TrainConfig, learning_rate: float,
     develop: Callable[[], float] | None, seed: int, progress: Progress | None = None, stop_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainResult:  # fmt: skip
     """Trains `model` in place on the texts where `among`, bool (n,), and leaves it at its best epoch.
 
     develop: the score to early-stop on, higher is better; without it the last epoch stands. stop_after: leave the
-    schedule after that many epochs. Raises CheckFailed when the scores collapse to a constant.
+    schedule after that many epochs. checkpoint: where a killed run of the same training stands, to go on from.
+    Raises CheckFailed when the loss is not a number.
     """
-    device = next(model.parameters()).device
     random = np.random.default_rng(seed)
     parts = elements(examples, np.unique(examples.unit[among]))
     size = batch_size(config, examples, parts)
@@ -70,36 +75,45 @@ def train_model(
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     reference = predicted(model, examples, np.flatnonzero(among))[:, 0] if asks_reference(config) else None
     objective = Objective(examples, among, config, reference)
-    best, best_score, best_epoch, history, step = {}, -np.inf, 0, [], 0
-    for epoch in range(min(epochs, stop_after or epochs)):
+    course, together = Course(trained, optimiser, schedule, random, checkpoint), peers()
+    while course.goes_on(min(epochs, stop_after or epochs), config.patience):
         model.eval()
+        if config.gradient_checkpointing:
+            recompute_activations(model.body)
         total = 0.0
-        before = step
+        before = step = course.step
         for rows in islice(batches(examples, parts, size, random), steps - step):
-            with autocast(device):
-                loss = objective(model, rows, warm=losses.warm_share(step, steps, warm_fraction=config.warm_fraction))
-            loss = loss * (len(np.unique(examples.unit[rows])) / mean_units)  # every unit pulls alike in any batch
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            warm = losses.warm_share(step, steps, warm_fraction=config.warm_fraction)
+            weight = len(np.unique(examples.unit[rows])) / mean_units  # every unit pulls alike in any batch
+            loss = _backward(objective, model, rows, together, warm=warm, weight=weight)
+            total += together.add_up(trained.values(), loss)
             nn.utils.clip_grad_norm_(trained.values(), MAX_GRADIENT_NORM)
             optimiser.step()
             schedule.step()
-            step, total = step + 1, total + float(loss.detach())
+            step += 1
             if progress:
                 progress(step, steps, total / (step - before))
         if not np.isfinite(total):
             raise CheckFailed("training diverged: the loss is not a number; lower train.learning_rate")
-        score = develop() if develop else float(epoch)
-        history.append((total / (step - before), score))
-        if score > best_score:
-            best_score, best_epoch = score, epoch + 1
-            best = {name: parameter.detach().clone() for name, parameter in trained.items()}
-        elif epoch + 1 - best_epoch >= config.patience:
-            break
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(best[name])
-    return TrainResult(best, best_epoch, tuple(history))
+        course.step = step
+        course.note(total / (step - before), together.agreed(develop()) if develop else float(course.epoch))
+    course.finish()
+    return TrainResult(course.best, course.best_epoch, tuple(course.history))
+
+
+def _backward(
+    objective: Objective, model: ScalarModel, rows: np.ndarray, together: Peers, *, warm: bool, weight: float
+) -> Tensor:
+    """Adds the gradients of this process's share of a batch to the model's; the share's part in the loss, shape ()."""
+    mine, part = together.share(objective.examples.unit, rows)
+    if not len(mine):
+        return torch.zeros(())
+    with autocast(next(model.parameters()).device):
+        loss = objective(model, mine, warm=warm)
+    loss = loss * (part * weight)
+    loss.backward()
+    return loss.detach()
 
 
 def batch_size(config: TrainConfig, examples: Examples, parts: Sequence[np.ndarray]) -> int:

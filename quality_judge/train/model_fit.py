@@ -25,8 +25,10 @@ from quality_judge.engine.weights import hidden_size, load_body, precision_here
 from quality_judge.errors import CheckFailed
 from quality_judge.judge import Encoding
 from quality_judge.train import adapters
+from quality_judge.train.checkpoint import Checkpoint, Checkpoints
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import predicted
+from quality_judge.train.large import quantization
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
 from quality_judge.train.loop import (
     Progress,
@@ -35,6 +37,7 @@ from quality_judge.train.loop import (
     refuse_collapse,
     train_model,
 )
+from quality_judge.train.parallel import peers
 from quality_judge.train.stack import fit_stack
 
 MIN_TUNED_UNITS = 100
@@ -49,14 +52,14 @@ class ModelFitter:
 
     def __init__(
         self, base: Base, encoding: Encoding, examples: Examples, folds: np.ndarray, config: TrainConfig,
-        progress: Callable[[str], Progress],
+        progress: Callable[[str], Progress], checkpoints: Checkpoints | None = None,
     ) -> None:  # fmt: skip
         self.base, self.encoding, self.examples, self.folds, self.config = base, encoding, examples, folds, config
-        self.progress = progress
+        self.progress, self.checkpoints = progress, checkpoints
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pooling: Pooling = "layers" if base.architecture == "encoder" else "last"
         self.outputs = 1 + len(examples.category_names)
-        self.body = load_body(base, attention=TRAINING_ATTENTION)
+        self.body = load_body(base, attention=TRAINING_ATTENTION, quantization=quantization(config))
         self.states = self._frozen_states()
         self.mean, self.scale = self.states.mean(axis=0), self.states.std(axis=0) + 1e-6
         self.standard = (self.states - self.mean) / self.scale
@@ -104,6 +107,7 @@ class ModelFitter:
             train_model(
                 model, self.examples, everything, config=self.config, learning_rate=self._rate(method), develop=None,
                 seed=self.config.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
+                checkpoint=self._checkpoint(f"{method}-{epochs}-epochs"),
             )  # fmt: skip
             self._refuse_collapse(model)
         adapter = adapters.extracted(model.body, method)
@@ -118,18 +122,23 @@ class ModelFitter:
     def _out_of_fold(self, method: Method) -> np.ndarray:
         outputs = np.full((len(self.examples), self.outputs), np.nan)
         folds = range(self.folds.max() + 1)
-        models = [self._prepared(method, self.folds != fold) for fold in folds]
-        side_by_side = torch.get_num_threads() if self.device.type == "cpu" and len(folds) > 1 else 1
+        alone = self.device.type == "cpu" and peers().count == 1
+        side_by_side = torch.get_num_threads() if alone and len(folds) > 1 else 1
+        ready = {fold: self._prepared(method, self.folds != fold) for fold in folds} if side_by_side > 1 else {}
 
         def train(fold: int) -> TrainResult:
+            model = ready.pop(fold, None) or self._prepared(method, self.folds != fold)
             held_out = np.flatnonzero(self.folds == fold)
             result = train_model(
-                models[fold], self.examples, self.folds != fold, config=self.config, learning_rate=self._rate(method),
-                seed=self.config.seed, develop=lambda: self._development_score(models[fold], held_out),
+                model, self.examples, self.folds != fold, config=self.config, learning_rate=self._rate(method),
+                seed=self.config.seed, develop=lambda: self._development_score(model, held_out),
                 progress=self.progress(f"training ({method}), part {fold + 1} of {len(folds)}"),
+                checkpoint=self._checkpoint(f"{method}-part-{fold}"),
             )  # fmt: skip
-            outputs[held_out] = predicted(models[fold], self.examples, held_out)
-            self._refuse_collapse(models[fold])
+            outputs[held_out] = predicted(model, self.examples, held_out)
+            self._refuse_collapse(model)
+            if len(folds) == 1:
+                self.models[method] = model
             return result
 
         if side_by_side > 1:
@@ -137,8 +146,6 @@ class ModelFitter:
                 self.results[method] = list(pool.map(train, folds))
         else:
             self.results[method] = [train(fold) for fold in folds]
-        if len(folds) == 1:
-            self.models[method] = models[0]
         return outputs
 
     def _refuse_collapse(self, model: ScalarModel) -> None:
@@ -201,6 +208,9 @@ class ModelFitter:
         among = np.zeros(len(self.examples), bool)
         among[held_out] = True
         return order_score(self.examples, raw, among)
+
+    def _checkpoint(self, part: str) -> Checkpoint | None:
+        return self.checkpoints.part(part) if self.checkpoints else None
 
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.body.parameters())

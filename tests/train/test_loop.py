@@ -247,7 +247,7 @@ def setting(tiny_base, build, made):
 
     def model(method="lora"):
         body = load_body(base, attention="eager")
-        return ScalarModel(adapters.prepared(body, method, config), hidden_size(base), 1, "mean")
+        return ScalarModel(adapters.prepared(body, method, config), hidden_size(base), 1, "layers")
 
     return build(made.samples(32)), model, config
 
