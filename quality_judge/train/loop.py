@@ -39,6 +39,7 @@ WARMUP_SHARE = 0.1
 MAX_GRADIENT_NORM = 1.0
 MIN_SCORE_SPREAD = 0.02
 SORTED_BATCHES = 20
+DIVERGED = "training diverged: the loss or a score is not a number; lower train.learning_rate"
 MAX_ELEMENT_TEXTS = 64
 
 Progress = Callable[[int, int, float], None]
@@ -95,7 +96,7 @@ def train_model(
             if progress:
                 progress(step, steps, total / (step - before))
         if not np.isfinite(total):
-            raise CheckFailed("training diverged: the loss is not a number; lower train.learning_rate")
+            raise CheckFailed(DIVERGED)
         course.step = step
         course.note(total / (step - before), together.agreed(develop()) if develop else float(course.epoch))
     course.finish()

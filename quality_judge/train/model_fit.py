@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from quality_judge.train.forward import predicted
 from quality_judge.train.large import quantization
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
 from quality_judge.train.loop import (
+    DIVERGED,
     Progress,
     TrainResult,
     learning_rate,
@@ -44,7 +45,9 @@ MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
 MAX_SPREAD_TEXTS = 256
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
+RETRY_RATE = 0.1  # after a collapse
 Method = Literal["frozen", "lora", "full"]
+Trained = TypeVar("Trained")
 
 
 class ModelFitter:
@@ -69,6 +72,7 @@ class ModelFitter:
         self.results: dict[str, list[TrainResult]] = {}
         self.models: dict[str, ScalarModel] = {}
         self.notes: dict[str, str] = {}
+        self.slower, self.seed = 1.0, config.seed
         self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
 
     def choose(self, surface_raw: np.ndarray | None) -> Method:
@@ -84,7 +88,7 @@ class ModelFitter:
         for method in candidates:
             try:
                 if method != "frozen":
-                    self.held_out[method] = self._out_of_fold(method)
+                    self.held_out[method] = self._twice(partial(self._out_of_fold, method), method)
             except CheckFailed as collapse:
                 if self.config.method != "auto":
                     raise
@@ -103,13 +107,7 @@ class ModelFitter:
         epochs = int(np.ceil(np.median([result.epochs for result in self.results[method]])))
         model = self.models.get(method)
         if model is None:
-            model = self._prepared(method, everything)
-            train_model(
-                model, self.examples, everything, config=self.config, learning_rate=self._rate(method), develop=None,
-                seed=self.config.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
-                checkpoint=self._checkpoint(f"{method}-{epochs}-epochs"),
-            )  # fmt: skip
-            self._refuse_collapse(model)
+            model = self._twice(partial(self._on_everything, method, epochs), method)
         adapter = adapters.extracted(model.body, method)
         history = [[list(epoch) for epoch in result.history] for result in self.results[method]]
         return (
@@ -118,6 +116,32 @@ class ModelFitter:
             adapter,
             {"epochs": epochs, "learning_rate": self._rate(method), "history": history, **self.notes},
         )
+
+    def _twice(self, train: Callable[[], Trained], method: Method) -> Trained:
+        """What `train` gives; where it collapses or diverges, once more from another seed and more slowly."""
+        try:
+            return train()
+        except CheckFailed as collapse:
+            self.slower *= RETRY_RATE
+            self.seed += 1
+            self.notes[f"{method} was tried again"] = (
+                f"{collapse}; seed {self.seed}, learning rates times {self.slower:g}"
+            )
+            return train()
+
+    def _on_everything(self, method: Method, epochs: int) -> ScalarModel:
+        everything = np.ones(len(self.examples), bool)
+        model = self._prepared(method, everything)
+        train_model(
+            model, self.examples, everything, config=self._settings(), learning_rate=self._rate(method), develop=None,
+            seed=self.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
+            checkpoint=self._checkpoint(f"{method}-{epochs}-epochs"),
+        )  # fmt: skip
+        self._refuse_collapse(model)
+        return model
+
+    def _settings(self) -> TrainConfig:
+        return self.config.model_copy(update={"head_learning_rate": self.config.head_learning_rate * self.slower})
 
     def _out_of_fold(self, method: Method) -> np.ndarray:
         outputs = np.full((len(self.examples), self.outputs), np.nan)
@@ -130,8 +154,8 @@ class ModelFitter:
             model = ready.pop(fold, None) or self._prepared(method, self.folds != fold)
             held_out = np.flatnonzero(self.folds == fold)
             result = train_model(
-                model, self.examples, self.folds != fold, config=self.config, learning_rate=self._rate(method),
-                seed=self.config.seed, develop=lambda: self._development_score(model, held_out),
+                model, self.examples, self.folds != fold, config=self._settings(), learning_rate=self._rate(method),
+                seed=self.seed, develop=lambda: self._development_score(model, held_out),
                 progress=self.progress(f"training ({method}), part {fold + 1} of {len(folds)}"),
                 checkpoint=self._checkpoint(f"{method}-part-{fold}"),
             )  # fmt: skip
@@ -205,18 +229,21 @@ class ModelFitter:
     def _development_score(self, model: ScalarModel, held_out: np.ndarray) -> float:
         raw = np.full(len(self.examples), np.nan)
         raw[held_out] = predicted(model, self.examples, held_out)[:, 0]
+        if not np.isfinite(raw[held_out]).all():
+            raise CheckFailed(DIVERGED)
         among = np.zeros(len(self.examples), bool)
         among[held_out] = True
         return order_score(self.examples, raw, among)
 
     def _checkpoint(self, part: str) -> Checkpoint | None:
-        return self.checkpoints.part(part) if self.checkpoints else None
+        again = "" if self.seed == self.config.seed else f"-seed-{self.seed}"  # a second try goes on from no first one
+        return self.checkpoints.part(part + again) if self.checkpoints else None
 
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.body.parameters())
 
     def _rate(self, method: Method) -> float:
-        return learning_rate(self.config, self.base.architecture, method)
+        return learning_rate(self.config, self.base.architecture, method) * self.slower
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:

@@ -346,10 +346,28 @@ def test_scores_that_hardly_differ_are_refused(raw):
 
 
 def test_a_collapsed_model_never_becomes_a_judge(tiny_base, made):
-    """Rows that differ only where nobody reads them: whatever is learnt, all of them score alike."""
+    """Rows that differ only where nobody reads them: whatever is learnt, all score alike; twice, and no more."""
     rows = [Sample("", "a" * 300 + f" {i} " + "z" * 300, i % 2 == 0) for i in range(24)]
+    stages = []
+
+    def progress(stage):
+        stages.append(stage)
+        return lambda *_: None
+
     with pytest.raises(CheckFailed, match="collapsed"):
-        fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert")))
+        fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert")), progress=progress)
+    assert stages.count("training (lora), part 1 of 2") == 2
+
+
+def test_what_fails_is_tried_again_more_slowly_and_told(tiny_base, made):
+    """Weights that grow ninefold a step, until the loss is no number; at a tenth of the rate they train."""
+    wild = {"method": "full", "loss": "bce", "learning_rate": 1.0, "head_learning_rate": 1.0, "weight_decay": 10.0}
+    found = fit_judge(made.label_set(made.samples(60)), made.judge_config(tiny_base("bert"), **wild, patience=9))
+    assert "training diverged" in found.training["full was tried again"]
+    assert "seed 1, learning rates times 0.1" in found.training["full was tried again"]
+    assert found.training["learning_rate"] == pytest.approx(0.1)
+    assert np.isfinite(found.raw).all()
+    assert np.std(found.raw) > 0.1
 
 
 def test_folds_side_by_side_learn_the_same_bits_as_one_after_another(tiny_base, encoder, build, made):
