@@ -17,8 +17,10 @@ BANDS, BAND_ROWS = (
     16,
     4,
 )  # a pair of likeness .8 is missed once in some thousands, a pair of .4 compared two times in five
-MAX_CHARACTERS = 20_000
+SKETCH = 400  # of a long text only the shingles of least hash are kept, a fair sample that two like texts share
+MAX_CHARACTERS = 100_000
 _PRIME = np.uint64(0x100000001B3)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def near_duplicates(texts: Sequence[str]) -> np.ndarray:
@@ -46,7 +48,7 @@ def near_duplicates(texts: Sequence[str]) -> np.ndarray:
 
 
 def _shingles(text: str) -> np.ndarray:
-    """Hashes of the distinct runs of SHINGLE characters, uint64, sorted."""
+    """Hashes of the distinct runs of SHINGLE characters, uint64, sorted, at most SKETCH of them."""
     points = np.frombuffer(text[:MAX_CHARACTERS].encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
     whole = len(points) - SHINGLE + 1
     if whole <= 0:
@@ -54,7 +56,8 @@ def _shingles(text: str) -> np.ndarray:
     hashes = np.zeros(whole, np.uint64)
     for place in range(SHINGLE):
         hashes = hashes * _PRIME + points[place : place + whole]
-    return np.unique(hashes)
+    hashes = (hashes ^ (hashes >> np.uint64(29))) * _MIX
+    return np.unique(hashes ^ (hashes >> np.uint64(32)))[:SKETCH]
 
 
 def _signatures(shingles: Sequence[np.ndarray]) -> np.ndarray:
@@ -64,7 +67,6 @@ def _signatures(shingles: Sequence[np.ndarray]) -> np.ndarray:
     factors = generator.integers(1, 2**63, functions, dtype=np.uint64) | np.uint64(1)
     offsets = generator.integers(0, 2**63, functions, dtype=np.uint64)
     flat = np.concatenate(shingles)
-    flat ^= flat >> np.uint64(29)
     starts = np.cumsum([0, *(len(found) for found in shingles[:-1])])
     found = np.empty((len(shingles), functions), np.uint64)
     for at in range(functions):
@@ -75,7 +77,6 @@ def _signatures(shingles: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _likeness(first: np.ndarray, second: np.ndarray) -> float:
-    if min(len(first), len(second)) < LIKENESS * max(len(first), len(second)):
-        return 0.0
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared / (len(first) + len(second) - shared)
+    """Shared shingles of all, among the SKETCH of least hash: exact for texts of fewer (Broder 1997)."""
+    values, count = np.unique(np.concatenate([first, second]), return_counts=True)
+    return float((count[:SKETCH] == 2).mean()) if len(values) else 0.0

@@ -51,6 +51,14 @@ def test_what_is_found_is_what_comparing_all_pairs_finds():
     assert all(likeness(texts[first], texts[second]) >= 0.8 for first, second in found)
 
 
+def test_long_texts_are_compared_by_a_sample():
+    dice = np.random.default_rng(3)
+    text = words(dice, 3000).split()
+    near, far = list(text), list(text)
+    near[::30], far[::3] = [words(dice, 1) for _ in near[::30]], [words(dice, 1) for _ in far[::3]]
+    assert near_duplicates([" ".join(each) for each in (text, near, far)]).tolist() == [[0, 1]]
+
+
 def test_a_text_that_stands_a_thousand_times_is_compared_a_thousand_times_and_not_a_million():
     dice = np.random.default_rng(2)
     texts = [words(dice, 20) for _ in range(500)] + [LONG] * 1000
