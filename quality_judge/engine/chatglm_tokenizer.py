@@ -111,7 +111,7 @@ def _read(model_file: Path) -> Any:
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
         raise MissingExtra("sentencepiece", "chatglm") from error
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made when it is imported
     try:
         model.ParseFromString(model_file.read_bytes())
     except OSError as error:

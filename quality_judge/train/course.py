@@ -6,6 +6,7 @@ It knows nothing of models but their trained tensors, and nothing of folds.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ class Course:
     """
 
     def __init__(
-        self, trained: dict[str, Tensor], optimiser: torch.optim.Optimizer, schedule: Any, random: np.random.Generator,
-        checkpoint: Checkpoint | None,
+        self, trained: Mapping[str, Tensor], optimiser: torch.optim.Optimizer, schedule: Any,
+        random: np.random.Generator, checkpoint: Checkpoint | None,
     ) -> None:  # fmt: skip
         self.trained, self.optimiser, self.schedule, self.random = trained, optimiser, schedule, random
         self.checkpoint = checkpoint
