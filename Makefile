@@ -50,6 +50,12 @@ bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, o
 bench-training: $(STAMP) .venv-bench/.installed ## judges against peers on the labels of ../shared/data; hours, and it takes up where it stopped
 	$(PY) benchmarks/training.py
 
+scale-sim: $(STAMP) ## what 10 billion rows on 100 GPUs cost: the driver measured here, the rest simulated (docs/scale.md)
+	$(PY) benchmarks/scale_sim.py
+
+soak: $(STAMP) ## the long form of the reliability tests: 50 kill -9 points, executor loss, 2 million rows
+	QUALITY_JUDGE_SOAK=50 $(PY) -m pytest tests/spark/test_kills.py tests/spark/test_faults.py tests/spark/test_memory.py
+
 check: $(STAMP) ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

@@ -60,7 +60,7 @@ def main(options: Namespace) -> dict[str, Any]:
         staging.write_json(MANIFEST_FILE, summary | said)
         return summary
 
-    return published(spark, options.output, write, inputs=[options.scored])
+    return published(spark, options.output, write, inputs=[options.scored], tables=tuple(DECISION_FOLDERS.values()))
 
 
 def states_probability(manifest: dict[str, Any]) -> bool:

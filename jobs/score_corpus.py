@@ -2,51 +2,44 @@
 
     spark-submit jobs/score_corpus.py --judge judges/mine-1 --input corpus/ --output scored/
 
-A row that cannot be scored keeps its place, with a code that says why. Nothing is published unless as many rows came
-out as went in; an output that stood there before stays until then. The last line on stdout is one JSON object.
-Exit 0: published. 1: a check did not hold. 2: bad input.
+A row that cannot be scored keeps its place, with a code that says why. The work is done in shards: a run that was
+killed goes on where it ended when it is started again with the same input, judge and options. Nothing is published
+unless as many rows came out as went in; an output that stood there before stays until then. A line on stderr shows how
+far it is; the last line on stdout is one JSON object. Exit 0: published. 1: a check did not hold, or another run is
+writing this output. 2: bad input.
 """
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from typing import Any
 
 from quality_judge.programme import parser, run
-from quality_judge.scores import CODE_COLUMN, OK
 from quality_judge.signing import load_signed_judge
 from quality_judge.spark import read_corpus, score, spark_session
-from quality_judge.spark.corpus import FORMATS
-from quality_judge.spark.profile import counted, flags_counted
-from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, refuse_loss
-from quality_judge.spark.score import balanced, rows_in
+from quality_judge.spark.corpus import FORMATS, read_whole_files
+from quality_judge.spark.publish import Staging, published
+from quality_judge.spark.run import ScoringRun, refuse_zero
 
 
 def main(options: Namespace) -> dict[str, Any]:
-    """Plans, scores, counts what was written, publishes; returns the summary."""
+    """Reads, plans, scores shard by shard, counts what was written, publishes; returns the summary."""
+    refuse_zero(max_bytes=options.max_bytes, shards=options.shards, hang_seconds=options.hang_seconds)
     judge = load_signed_judge(options.judge, options.require_signature)
     spark = spark_session("score_corpus")
-    corpus = read_corpus(spark, options.input, format=options.format, text_column=options.text_column)
-    scored = score(judge, text_column=options.text_column, prompt_column=options.prompt_column)(balanced(corpus))
+    how = {"format": options.format, "text_column": options.text_column}
+    read = read_whole_files if options.quarantine else lambda *given, **kept: (read_corpus(*given, **kept), ())
+    corpus, quarantined = read(spark, options.input, **how)
+    columns = {"text_column": options.text_column, "prompt_column": options.prompt_column}
+    scoring = score(judge, **columns, max_bytes=options.max_bytes)
+    scoring(corpus.limit(0))  # what does not fit is refused before any row is read
 
     def write(staging: Staging) -> dict[str, Any]:
-        before, started = rows_in(corpus), time.perf_counter()
-        written = staging.write(scored)
-        seconds = time.perf_counter() - started
-        codes, flags = counted(written, CODE_COLUMN), flags_counted(written)
-        refuse_loss(before, sum(codes.values()))
-        summary = {
-            "rows": before, "scored": codes.get(OK, 0), "codes": codes, "flags": flags, "seconds": round(seconds, 2),
-            "rows_per_second": round(before / seconds, 1), "judge": judge.fingerprint, "input": options.input,
-            "output": options.output,
-        }  # fmt: skip
-        said = judge.spec.model_dump(mode="json", exclude={"encoding", "files", "training"})
-        staging.write_json(MANIFEST_FILE, {
-            **summary, "judge_says": said, "text_column": options.text_column, "prompt_column": options.prompt_column,
-            "threshold": judge.spec.threshold, "spark": spark.version,
-        })  # fmt: skip
-        return summary
+        scored = ScoringRun(
+            judge, corpus, staging, input=options.input, said={**how, **columns, "max_bytes": options.max_bytes},
+            quarantined=quarantined, hang_seconds=options.hang_seconds,
+        )  # fmt: skip
+        return scored.write(scoring, shards=options.shards)
 
     return published(spark, options.output, write, inputs=[options.input])
 
@@ -60,5 +53,9 @@ if __name__ == "__main__":
     arguments.add_argument("--text-column", default="text", help="column with the text, as in text or doc.text")
     arguments.add_argument("--prompt-column", help="column with the prompt, for judges of prompt and completion")
     arguments.add_argument("--require-signature", metavar="PUBKEY", help="PEM key that must have signed the judge")
+    arguments.add_argument("--max-bytes", type=int, help="longer texts get TOO_LONG; by default they are cut")
+    arguments.add_argument("--shards", type=int, help="how many parts; by the rows and the cores when left out")
+    arguments.add_argument("--hang-seconds", type=float, help="how long scoring may stand still; 300 by default")
+    arguments.add_argument("--quarantine", action="store_true", help="leave out and name files that cannot be read")
     options = arguments.parse_args()
     run(lambda: main(options))

@@ -5,10 +5,12 @@
     │   ├── ConfigError       a YAML file, an option, an override
     │   ├── LabelError        faults in label files, gathered and raised once
     │   ├── CorpusError       a table: missing column, wrong type, name clash
+    │   │   └── UnreadableFile  one file of it is damaged or unlike the others
     │   ├── BaseModelError    a base model that cannot be found or used
     │   ├── JudgeError        a judge folder that is damaged, incomplete or foreign
     │   └── MissingExtra      a package that is not installed
     └── CheckFailed           everything ran, and the answer is no           (exit 1)
+        └── RunConflict       another run is writing the same output
 
 It knows nothing of what any other module does. A message says what, what was got, what is allowed
 and what to do next; row text never stands in one.
@@ -52,6 +54,15 @@ class CorpusError(InputError):
     """A table to be scored or filtered has the wrong shape, or a file of it cannot be read."""
 
 
+class UnreadableFile(CorpusError):
+    """A file of a corpus cannot be read; `file` is its path, `reason` a word for why."""
+
+    def __init__(self, file: str, reason: str, message: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(message)
+
+
 class BaseModelError(InputError):
     """A base model cannot be found, or is not one we can judge with."""
 
@@ -71,6 +82,10 @@ class CheckFailed(QualityJudgeError):
     """Everything ran, and what had to hold does not."""
 
     exit_code = EXIT_CHECK_FAILED
+
+
+class RunConflict(CheckFailed):
+    """Another run is writing the same output; this one wrote nothing."""
 
 
 def unknown(what: str, got: object, allowed: Iterable[object]) -> str:

@@ -1,6 +1,7 @@
 """The manners of every programme: one JSON object as the last line on stdout, an exit code, errors in one place.
 
-Exit 0: done. 1: everything ran and a check did not hold. 2: bad input or arguments.
+Exit 0: done. 1: everything ran and a check did not hold. 2: bad input or arguments, or a fault of this package.
+128 + n: ended by signal n. A fault shows where it was raised, never what it says, which may quote a row.
 It knows nothing of what a programme does.
 """
 
@@ -9,32 +10,83 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from quality_judge.errors import EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
+from quality_judge.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
 from quality_judge.redact import redacted, redacted_values
 
 
 def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
     """Runs `main`, prints its summary as one JSON line and exits; `"ok": False` in it exits 1."""
     try:
-        summary = dict(main())
+        with _ended_by_sigterm():
+            summary = dict(main())
+            line = as_json({"ok": True, **summary})
     except QualityJudgeError as error:
         tell(f"error: {error}")
-        say({"ok": False, "error": type(error).__name__, "message": str(error).splitlines()[0]})
-        raise SystemExit(error.exit_code) from None
-    say({"ok": True, **summary})
+        _fail(error, str(error).splitlines()[0], error.exit_code)
+    except (KeyboardInterrupt, Interrupted) as error:
+        number = signal.SIGTERM if isinstance(error, Interrupted) else signal.SIGINT
+        _fail(Interrupted(), f"ended by {number.name}; nothing was published", 128 + number)
+    except Exception as error:
+        where = frames(error)
+        at = f" at {where[-1]}" if where else ""
+        message = f"unexpected {type(error).__name__}{at}; this is a fault of the programme, please report these lines"
+        tell("\n".join([*(f"  {call}" for call in where), f"error: {message}"]))
+        _fail(error, message, EXIT_BAD_INPUT)
+    sys.stderr.flush()
+    print(line, flush=True)
     raise SystemExit(EXIT_DONE if summary.get("ok", True) else EXIT_CHECK_FAILED)
+
+
+def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+    say({"ok": False, "error": type(error).__name__, "message": message})
+    raise SystemExit(code) from None
+
+
+class Interrupted(BaseException):
+    """The process was asked to end."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises Interrupted, so that a programme tidies up; a second one does not disturb that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_IGN)
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def frames(error: BaseException) -> list[str]:
+    """`file.py:12 in function` for each call on the way to where `error` was raised: no values, no message."""
+    return [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
 def say(summary: Mapping[str, Any]) -> None:
     """Prints `summary` as one line of JSON, without secrets, on stdout; keys keep their order, NaN is refused."""
     sys.stderr.flush()
-    print(json.dumps(redacted_values(summary), ensure_ascii=False, allow_nan=False), flush=True)
+    print(as_json(summary), flush=True)
+
+
+def as_json(summary: Mapping[str, Any]) -> str:
+    """One line of JSON, without secrets. Raises ValueError for not-a-number, which is no JSON."""
+    return json.dumps(redacted_values(summary), ensure_ascii=False, allow_nan=False)
 
 
 def tell(message: str) -> None:
@@ -74,8 +126,17 @@ def progress_bars() -> Iterator[Callable[[str], Callable[[int, int, float], None
         yield stage
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints, too, end in one JSON line on stdout."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints usage and complaint, says the JSON line, exits 2."""
+        self.print_usage(sys.stderr)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        say({"ok": False, "error": "ArgumentError", "message": message})
+        raise SystemExit(EXIT_BAD_INPUT)
+
+
+def parser(description: str) -> Parser:
     """An argument parser whose help keeps the programme's own line breaks."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)

@@ -24,6 +24,7 @@ from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, read_texts, spells
+from quality_judge.engine.watchdog import progressed
 from quality_judge.engine.weights import load_model, precision_here, read_tensors
 from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import HEAD_FILE, MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
@@ -79,6 +80,7 @@ class ForwardPool:
             values, failed = self._forward(ids, lengths, pooled)
             outputs[batch.rows] = values[: len(batch.rows)]
             exhausted[batch.rows] = failed[: len(batch.rows)]
+            progressed()
 
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(compute, batches))

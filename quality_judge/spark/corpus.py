@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from quality_judge.errors import CorpusError, listed
+from quality_judge.errors import CorpusError, UnreadableFile, listed
 from quality_judge.spark.fault import refused_read
-from quality_judge.spark.publish import located, refuse_password
+from quality_judge.spark.places import Place, located, refuse_password
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 MAX_HEADER_BYTES = 1 << 16
@@ -22,24 +24,46 @@ FORMATS = ("parquet", "json", "csv", "text")
 CSV: dict[str, Any] = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False, "mode": "PERMISSIVE"}
 
 
-def read_corpus(spark: SparkSession, path: str, *, format: str = "parquet", text_column: str = "text") -> DataFrame:
+MAX_QUARANTINED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that was left out because it cannot be read."""
+
+    file: str
+    bytes: int
+    reason: str
+
+
+def read_corpus(
+    spark: SparkSession, path: str | Sequence[str], *, format: str = "parquet", text_column: str = "text",
+    base: str | None = None,
+) -> DataFrame:  # fmt: skip
     """The rows at `path`. Malformed JSON and CSV records stay as rows, what stood there in `_corrupt_record`.
 
     Parquet files may differ in their columns; a column that a file lacks is null. A text file gives one row a line,
-    in `text_column`. Raises CorpusError when nothing is there or it cannot be read.
+    in `text_column`. base: the folder below which folder names are columns, when `path` names files. Raises CorpusError
+    when nothing is there or it cannot be read.
     """
-    refuse_password(path)
-    with refused_read(f"{path} as {format}"):
+    paths = [path] if isinstance(path, str) else list(path)
+    for one in paths:
+        refuse_password(one)
+    below: dict[str, Any] = {"basePath": base} if base else {}
+    with refused_read(f"{paths[0]} as {format}"):
         if format == "json":
-            return spark.read.json(path, mode="PERMISSIVE", columnNameOfCorruptRecord=CORRUPT_COLUMN)
+            lenient: dict[str, Any] = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT_COLUMN}
+            return spark.read.options(**below).json(paths, **lenient)
         if format == "csv":
-            refuse_headless(spark, path, text_column)
-            return _read_csv(spark, path)
+            for one in paths:
+                refuse_headless(spark, one, text_column)
+            return _read_csv(spark, paths, below)
         if format == "text":
-            return spark.read.text(path).withColumnRenamed("value", text_column)
+            return spark.read.options(**below).text(paths).withColumnRenamed("value", text_column)
         if format == "parquet":
-            found = spark.read.parquet(path, mergeSchema=True)
-            refuse_empty_files(spark, path)
+            found = spark.read.options(**below).parquet(*paths, mergeSchema=True)
+            for one in paths:
+                refuse_empty_files(spark, one)
             return found
     raise CorpusError(f"format {format!r} is not known; choose one of: {', '.join(FORMATS)}")
 
@@ -51,8 +75,9 @@ def refuse_empty_files(spark: SparkSession, path: str) -> None:
         if status.isDirectory():
             refuse_empty_files(spark, f"{status.getPath().toString()}/[!._]*")
         elif status.getLen() == 0:
-            raise CorpusError(
-                f"{status.getPath().toString()} has no bytes, as an interrupted copy leaves it; replace or remove it"
+            file = status.getPath().toString()
+            raise UnreadableFile(
+                file, "NO_BYTES", f"{file} has no bytes, as an interrupted copy leaves it; replace or remove it"
             )
 
 
@@ -99,11 +124,58 @@ def _header(spark: SparkSession, file: Any) -> list[str]:
     return next(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")), [])
 
 
-def _read_csv(spark: SparkSession, path: str) -> DataFrame:
+def read_whole_files(
+    spark: SparkSession, path: str, *, format: str = "parquet", text_column: str = "text"
+) -> tuple[DataFrame, tuple[BadFile, ...]]:
+    """(the rows of all files that can be read to their end, the files that cannot). Reads the corpus once to know.
+
+    Raises CorpusError when no file or more than MAX_QUARANTINED would be left out, or for another fault.
+    """
+    place = Place.at(spark, path)
+    base = place.text if place.is_folder() else None
+    files = _leaves(spark, place)
+    bad: list[BadFile] = []
+    while files and len(bad) <= MAX_QUARANTINED:
+        try:
+            found = read_corpus(spark, list(files), format=format, text_column=text_column, base=base)
+            with refused_read():
+                found.write.format("noop").mode("overwrite").save()
+            return found, tuple(bad)
+        except UnreadableFile as error:
+            known = {_plain(file): file for file in files}
+            if _plain(error.file) not in known:
+                raise
+            file = known[_plain(error.file)]
+            bad.append(BadFile(file, files.pop(file), error.reason))
+    raise CorpusError(f"{path} has {len(bad)} files that cannot be read and {len(files)} others; check what wrote them")
+
+
+def _leaves(spark: SparkSession, place: Place) -> dict[str, int]:
+    """Bytes of every file at a path, in a folder, or of a pattern; hidden ones are no data."""
+    found: dict[str, int] = {}
+    for status in place.files.globStatus(place.path) or []:
+        at = Place(spark, place.files, status.getPath())
+        if not status.isDirectory():
+            found[at.text] = status.getLen()
+            continue
+        for inner in at.listed():
+            if inner.name[0] not in "._" or "=" in inner.name:
+                found |= _leaves(spark, inner)
+    return found
+
+
+def _plain(path: str) -> str:
+    """A path without what differs between two spellings of it."""
+    scheme, _, rest = unquote(path).partition(":")
+    return f"{scheme}:/{rest.lstrip('/')}"
+
+
+def _read_csv(spark: SparkSession, paths: list[str], below: dict[str, Any]) -> DataFrame:
     """A column of corrupt records is there only when some record is corrupt, as Spark does it for JSON."""
-    plain = spark.read.csv(path, **CSV)
+    plain = spark.read.options(**below).csv(paths, **CSV)
     if CORRUPT_COLUMN in plain.columns:
         return plain
     schema = plain.schema.add(CORRUPT_COLUMN, "string")
-    marked = spark.read.schema(schema).csv(path, columnNameOfCorruptRecord=CORRUPT_COLUMN, **CSV)
-    return marked if marked.where(F.col(CORRUPT_COLUMN).isNotNull()).take(1) else spark.read.csv(path, **CSV)
+    reader = spark.read.options(**below).schema(schema)
+    marked = reader.csv(paths, columnNameOfCorruptRecord=CORRUPT_COLUMN, **CSV)
+    return marked if marked.where(F.col(CORRUPT_COLUMN).isNotNull()).take(1) else plain

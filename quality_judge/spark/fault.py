@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 
-from quality_judge.errors import CheckFailed, CorpusError, JudgeError, QualityJudgeError
+from quality_judge.errors import CheckFailed, CorpusError, JudgeError, QualityJudgeError, UnreadableFile
 
 FILE = re.compile(r"(?:file|hdfs|s3a?|abfss?|gs):/[^\s,;'\"\])]+")
+SPACED_FILES = (  # where what stands around it says how far a name with spaces goes
+    re.compile(r"while reading file (\S[^\n]*?)\.(?:\s+[A-Z]|\s*$)", re.M),
+    re.compile(r"((?:file|hdfs|s3a?|abfss?|gs):/[^\n]*?) is not a Parquet file"),
+)
 CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*)\]")
 REFUSED_JUDGE = re.compile(r"quality_judge\.errors\.(?:JudgeError|BaseModelError): ([^\n]{1,500})")
 STOPPED_JUDGE = re.compile(r"quality_judge\.errors\.CheckFailed: ([^\n]{1,500})")
@@ -25,6 +29,9 @@ WRITING = (
     "Mkdirs failed",
     "Read-only file system",
     "ParentNotDirectory",
+    "No space left on device",
+    "File too large",
+    "Disk quota exceeded",
 )
 
 
@@ -45,17 +52,18 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
         return JudgeError(judge.group(1))
     if stopped:
         return CheckFailed(f"{stopped.group(1)}; nothing was published")
-    files = [found.rstrip(".") for found in FILE.findall(text)]
+    files = [found for pattern in SPACED_FILES for found in pattern.findall(text)]
+    files += [found.rstrip(".") for found in FILE.findall(text)]
     condition = CONDITION.search(text)
     kind = condition.group(1) if condition else _kind(error)
     if any(sign in text for sign in WRITING):
         return CorpusError(
-            f"{files[0] if files else 'the output'} cannot be reached or written: check its folder and permissions"
+            f"{files[0] if files else 'the output'} cannot be reached or written: check its folder, its permissions "
+            "and the space left"
         )
     if files and any(sign in text for sign in READING):
-        return CorpusError(
-            f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
-        )
+        said = f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
+        return UnreadableFile(files[0], kind, said)
     if isinstance(error, AnalysisException):
         return CorpusError(f"{what} cannot be read ({kind}); check the path, the format and the columns")
     return CheckFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")

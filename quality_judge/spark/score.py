@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
@@ -15,7 +16,7 @@ from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
 from quality_judge.errors import CorpusError, listed
 from quality_judge.judge import Judge
-from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS
+from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.udf import score_udf
 
@@ -25,10 +26,12 @@ PARTITIONS_PER_CORE = 3
 
 
 def score(
-    judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None
-) -> Callable[[DataFrame], DataFrame]:
+    judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None,
+    max_bytes: int | None = None,
+) -> Callable[[DataFrame], DataFrame]:  # fmt: skip
     """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
 
+    max_bytes: a row with a longer text gets the code TOO_LONG; by default it is cut and scored.
     Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
     """
     scorer = score_udf(judge)
@@ -37,14 +40,26 @@ def score(
         columns = [name for name in (prompt_column, text_column) if name is not None]
         refuse_unfit(df, columns)
         plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
-        judged = df.withColumn(STRUCT_COLUMN, scorer(*[named(df, column) for column in columns]))
+        texts = [named(df, column) for column in columns]
+        too_long = F.lit(False)
+        if max_bytes is not None:  # such a text never leaves the JVM
+            too_long = reduce(Column.__or__, [_longer(text, max_bytes) for text in texts])
+            texts = [F.when(~too_long, text) for text in texts]
+        judged = df.withColumn(STRUCT_COLUMN, scorer(*texts))
         scored = judged.select(*[named(df, name) for name in df.columns], *plain)
         if CORRUPT_COLUMN in df.columns:
             unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
             scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
+        if max_bytes is not None:
+            scored = scored.withColumn(CODE_COLUMN, F.when(too_long, TOO_LONG).otherwise(F.col(CODE_COLUMN)))
         return scored
 
     return transform
+
+
+def _longer(text: Column, max_bytes: int) -> Column:
+    """Whether the text has more bytes; a null has none."""
+    return F.coalesce(F.octet_length(text) > F.lit(max_bytes), F.lit(False))
 
 
 def balanced(df: DataFrame) -> DataFrame:

@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LABELS_OF_EACH = 60
 COPIES = itertools.count(1)
 DEFAULTS = {
-    "score_corpus": {"format": "parquet", "text_column": "text", "prompt_column": None, "require_signature": None},
+    "score_corpus": {
+        "format": "parquet", "text_column": "text", "prompt_column": None, "max_bytes": None, "shards": None,
+        "hang_seconds": None, "quarantine": False, "require_signature": None,
+    },
     "filter_corpus": {"judge": None},
     "sample_for_labels": {
         "count": 20, "strategy": "uncertain", "stratum": None, "seed": 0, "keep_at": None, "drop_below": None,

@@ -25,7 +25,9 @@ from quality_judge.stats.certificate import Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-078-05-1120"
-SCORED_KEYS = {"ok", "rows", "scored", "codes", "flags", "seconds", "rows_per_second", "judge", "input", "output"}
+SCORED_KEYS = {"ok", "rows", "scored", "codes", "flags", "seconds", "rows_per_second", "judge", "input", "output"} | {
+    "shards", "shards_reused", "files_quarantined",
+}  # fmt: skip
 FILTERED_KEYS = {
     "ok", "rows", "kept", "review", "dropped", "unscored", "reasons", "policy", "keep_at", "drop_below", "judge",
     "seconds", "output",
@@ -221,14 +223,14 @@ def test_without_a_proposed_cut_rows_are_drawn_at_the_judges_threshold(scored, j
 def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(
     other_judge, corpus, run_job, tmp_path, monkeypatch
 ):
-    module = importlib.import_module("quality_judge.spark.score")
-    count = module.rows_in
+    module = importlib.import_module("quality_judge.spark.run")
+    count = module.input_files
 
     def counted_and_gone(df):
         shutil.rmtree(other_judge.folder)
         return count(df)
 
-    monkeypatch.setattr(module, "rows_in", counted_and_gone)
+    monkeypatch.setattr(module, "input_files", counted_and_gone)
     code, said, shown = run_job("score_corpus", judge=other_judge.folder, input=corpus, output=tmp_path / "out")
     assert (code, said["error"]) == (2, "JudgeError")
     assert other_judge.folder in said["message"]

@@ -1,0 +1,146 @@
+"""Scores in a process of its own, which a row may crash or hang without harm to the worker that asked. (executor)
+
+    python -m quality_judge.spark.isolate JUDGE FINGERPRINT DEVICE
+
+Both sides speak Arrow over two pipes, each message with its length before it. The child says when its judge is loaded
+and has proven its known answers, so a death after that is the fault of the rows it was given. It writes to no log.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import IO
+
+import pyarrow as pa
+
+from quality_judge.errors import CheckFailed
+
+ISOLATE_PROPERTY = "quality_judge.isolate"  # local properties of a job: score apart from the first try on
+HANG_PROPERTY = "quality_judge.hang_seconds"
+LOAD_SECONDS = 900.0
+READY, DONE, FAILED = b"R", b"D", b"F"
+
+
+class Died(Exception):
+    """The child ended while it had rows."""
+
+
+class Hung(Exception):
+    """The child did not answer in time and was ended."""
+
+
+class Child:
+    """The asking side. Starts the process when it is first needed, and again after a death."""
+
+    def __init__(self, folder: str, fingerprint: str, device: str, *, seconds: float) -> None:
+        self._command = [sys.executable, "-m", "quality_judge.spark.isolate", folder, fingerprint, device]
+        self._seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def score(self, columns: Sequence[pa.Array]) -> pa.Table:
+        """What the child made of the rows. Raises Died, Hung, or CheckFailed when it cannot load the judge."""
+        process = self._process or self._start()
+        try:
+            assert process.stdin is not None
+            _send(process.stdin, _packed(pa.table(list(columns), [str(i) for i in range(len(columns))])))
+            kind, content = self._answer(process, self._seconds)
+        except (BrokenPipeError, EOFError):
+            self.close()
+            raise Died from None
+        except TimeoutError:
+            self.close()
+            raise Hung from None
+        if kind != DONE:
+            self.close()
+            raise CheckFailed(content.decode())
+        return pa.ipc.open_stream(content).read_all()
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        )
+        try:
+            kind, content = self._answer(self._process, LOAD_SECONDS)
+        except (EOFError, TimeoutError):
+            self.close()
+            raise CheckFailed("a process for single rows could not load the judge") from None
+        if kind != READY:
+            self.close()
+            raise CheckFailed(content.decode())
+        return self._process
+
+    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
+        assert process.stdout is not None
+        until = time.monotonic() + seconds
+        (size,) = struct.unpack(">Q", _read(process.stdout, 8, until))
+        content = _read(process.stdout, size, until)
+        return content[:1], content[1:]
+
+
+def serve(folder: str, fingerprint: str, device: str) -> None:
+    """The answering side: loads the judge, then scores whatever comes until the pipe is closed."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # whatever a library prints must not reach the pipe, nor row text a log
+        os.dup2(nowhere, descriptor)
+    from quality_judge.spark.worker import answered, proven_scorer
+
+    try:
+        scorer = proven_scorer(folder, fingerprint, device)
+    except Exception as error:
+        _send(answers, FAILED + f"{type(error).__name__}: {error}".encode()[:500])
+        return
+    _send(answers, READY)
+    while header := requests.read(8):
+        rows = pa.ipc.open_stream(requests.read(struct.unpack(">Q", header)[0])).read_all()
+        try:
+            _send(answers, DONE + _packed(answered(scorer, [column.combine_chunks() for column in rows.columns])))
+        except CheckFailed as error:
+            _send(answers, FAILED + str(error).encode())
+
+
+def _send(pipe: IO[bytes], content: bytes) -> None:
+    left = memoryview(struct.pack(">Q", len(content)) + content)
+    while left:
+        left = left[pipe.write(left) :]
+
+
+def _read(pipe: IO[bytes], size: int, until: float) -> bytes:
+    """Exactly `size` bytes. Raises EOFError when the other side has gone, TimeoutError after `until`."""
+    parts, left = [], size
+    while left:
+        if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+            raise TimeoutError
+        part = os.read(pipe.fileno(), min(left, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:4])

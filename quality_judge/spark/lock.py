@@ -1,0 +1,124 @@
+"""One run at a time for an output: the first holds it, any other ends at once and says who holds it. (driver)
+
+On a local disk the kernel holds the lock and drops it with the process, however that ends. Elsewhere it is a file that
+its holder touches every few seconds; one that was not touched for a minute belonged to a run that is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from py4j.protocol import Py4JError
+
+from quality_judge.errors import RunConflict
+from quality_judge.spark.places import Place
+
+TOUCHED_EVERY_SECONDS = 10.0
+DEAD_AFTER_SECONDS = 60.0
+
+
+@contextmanager
+def held(place: Place) -> Iterator[None]:
+    """Within it this run alone holds the lock file at `place`. Raises RunConflict when another one does."""
+    with _kernel_lock(place.local) if place.local is not None else _lease(place):
+        yield
+
+
+@contextmanager
+def _kernel_lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 1000).decode(errors="replace")
+            os.close(descriptor)
+            raise _conflict(path.as_posix(), holder) from None
+        if _still_names(path, descriptor):  # else its last holder removed it between our two calls
+            break
+        os.close(descriptor)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, _who().encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _still_names(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _lease(place: Place) -> Iterator[None]:
+    mine = _who()
+    _take(place, mine)
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(TOUCHED_EVERY_SECONDS):
+            with contextlib.suppress(Py4JError, OSError):  # a hiccup of the store must not end the run
+                place.write(mine.encode())
+
+    thread = threading.Thread(target=touch, name="quality-judge-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        place.delete()
+
+
+def _take(place: Place, mine: str) -> None:
+    """Writes the lease. Raises RunConflict when a living run holds it, or took it at the same moment."""
+    for _ in range(2):
+        try:
+            place.write(mine.encode(), replace=False)
+            break
+        except FileExistsError:
+            if _age_seconds(place) < DEAD_AFTER_SECONDS:
+                raise _conflict(place.text, place.read().decode(errors="replace")) from None
+            place.delete()
+    found = place.read().decode(errors="replace") if place.exists() else ""
+    if found != mine:
+        raise _conflict(place.text, found)
+
+
+def _age_seconds(place: Place) -> float:
+    """How long ago it was touched, by the clock of its own file system."""
+    probe = place.parent.child(f".{uuid.uuid4().hex}")  # type: ignore[union-attr]
+    probe.write(b"")
+    try:
+        return (probe.modified() - place.modified()) / 1000
+    finally:
+        probe.delete()
+
+
+def _who() -> str:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since, "run": uuid.uuid4().hex[:12]})
+
+
+def _conflict(path: str, holder: str) -> RunConflict:
+    try:
+        known = json.loads(holder)
+        said = f"process {known['pid']} on {known['host']}, since {known['since']}"
+    except (ValueError, KeyError, TypeError):
+        said = "another process"
+    return RunConflict(f"{path} is held by {said}: a run is writing this output; wait for its end, or end it first")
