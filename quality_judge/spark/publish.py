@@ -35,6 +35,7 @@ class Staging:
         self.output = output.rstrip("/") or "/"
         self._final = Place.at(spark, self.output)
         self._run: Place | None = None
+        self._published = False
         self._new = self._beside(f"new-{uuid.uuid4().hex[:12]}")
         self._recover()
         self._refuse_foreign()
@@ -65,17 +66,23 @@ class Staging:
         return self._run
 
     def already_published(self, plan: str) -> dict[str, Any] | None:
-        """The manifest of the output when the run with that plan was killed after its switch and before it tidied."""
-        if not self._beside(f"run-{plan}").exists():
+        """The manifest of the output when the run with that plan was killed after its switch and before it tidied.
+
+        Then `publish` only tidies.
+        """
+        run = self._beside(f"run-{plan}")
+        found = self._final.child(MANIFEST_FILE).read_json() if run.exists() else None
+        if found is None or found.get("plan") != plan:
             return None
-        found = self._final.child(MANIFEST_FILE).read_json()
-        return found if found is not None and found.get("plan") == plan else None
+        self._run, self._published = run, True
+        return found
 
     def publish(self, *, tables: Sequence[str] = ("",)) -> None:
         """Puts what was written in the output's place. The old output is gone only when the new one stands."""
-        if not self._new.exists():
-            raise CheckFailed(f"nothing was written for {self.output}; the old output stands")
-        switch(self._new, self._final, tables=tables)
+        if not self._published:
+            if not self._new.exists():
+                raise CheckFailed(f"nothing was written for {self.output}; the old output stands")
+            switch(self._new, self._final, tables=tables)
         self.discard()
 
     def discard(self, *, keep_shards: bool = False) -> None:
