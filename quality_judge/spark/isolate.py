@@ -19,7 +19,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import CheckFailed, InputError, JudgeError, QualityJudgeError
 
 ISOLATE_PROPERTY = "quality_judge.isolate"  # local properties of a job: score apart from the first try on
 HANG_PROPERTY = "quality_judge.hang_seconds"
@@ -58,7 +58,7 @@ class Child:
             raise Hung from None
         if kind != DONE:
             self.close()
-            raise CheckFailed(content.decode())
+            raise _raised(content)
         return pa.ipc.open_stream(content).read_all()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Child:
             raise CheckFailed("a process for single rows could not load the judge") from None
         if kind != READY:
             self.close()
-            raise CheckFailed(content.decode())
+            raise _raised(content)
         return self._process
 
     def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
@@ -104,7 +104,7 @@ def serve(folder: str, fingerprint: str, device: str) -> None:
     try:
         scorer = proven_scorer(folder, fingerprint, device)
     except Exception as error:
-        _send(answers, FAILED + f"{type(error).__name__}: {error}".encode()[:500])
+        _send(answers, FAILED + _said(error))
         return
     _send(answers, READY)
     while header := requests.read(8):
@@ -112,7 +112,21 @@ def serve(folder: str, fingerprint: str, device: str) -> None:
         try:
             _send(answers, DONE + _packed(answered(scorer, [column.combine_chunks() for column in rows.columns])))
         except CheckFailed as error:
-            _send(answers, FAILED + str(error).encode())
+            _send(answers, FAILED + _said(error))
+
+
+def _said(error: Exception) -> bytes:
+    """The kind and the message of an error of ours; of any other its type alone."""
+    if isinstance(error, InputError):
+        return f"{JudgeError.__name__}\n{error}".encode()
+    message = str(error) if isinstance(error, CheckFailed) else f"the judge cannot be loaded: {type(error).__name__}"
+    return f"{CheckFailed.__name__}\n{message}".encode()
+
+
+def _raised(content: bytes) -> QualityJudgeError:
+    """What `_said` said, as an error."""
+    kind, _, message = content.decode().partition("\n")
+    return JudgeError(message) if kind == JudgeError.__name__ else CheckFailed(message)
 
 
 def _send(pipe: IO[bytes], content: bytes) -> None:
