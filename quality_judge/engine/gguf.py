@@ -91,11 +91,13 @@ def _loaded(gguf: Path) -> tuple[Any, Any]:
     """The model in float32 and the tokenizer, as transformers reads them from the file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    folder = str(gguf.parent)
     where: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
     try:
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # its bar asks nobody whether it is wanted
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **where)  # nosec B615
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)  # a file of this machine  # nosec B615
+            # both are files of this machine
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **where)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **where)
     except Exception as error:
         raise BaseModelError(f"{gguf} cannot be read as GGUF: {error}") from error
     if model.config.model_type not in ARCHITECTURES:
