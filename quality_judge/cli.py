@@ -139,6 +139,26 @@ def redteam(
 
 
 @app.command()
+def doctor(
+    properties_file: Annotated[list[Path], typer.Option(help="Spark properties file; of several the last one wins")],
+    judge: Annotated[Path | None, typer.Option(help="folder of a judge that must load")] = None,
+) -> None:
+    """Names unsafe and slow Spark settings.  Example: quality-judge doctor --properties-file conf/spark/gpu.conf"""
+    from quality_judge.doctor import check_environment, check_settings, read_properties
+
+    settings = {key: value for path in properties_file for key, value in read_properties(path).items()}
+    found = check_settings(settings) + check_environment()
+    if judge is not None:
+        load_judge(judge)
+    for item in found:
+        typer.echo(f"{item.severity}: {item.rule}: {item.why}\n    {item.line}")
+    errors = sum(item.severity == "error" for item in found)
+    typer.echo(json.dumps({"errors": errors, "warnings": len(found) - errors, "rules": [item.rule for item in found]}))
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def sign(
     judge: Annotated[Path, typer.Argument(help="folder of the judge")],
     key: Annotated[Path, typer.Option(help="Ed25519 private key, PEM")],
