@@ -159,6 +159,17 @@ def doctor(
 
 
 @app.command()
+def pack(
+    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
+    output: Annotated[Path, typer.Option(help="zip file to write")],
+) -> None:
+    """Packs a judge for spark-submit --archives.  Example: quality-judge pack J --output judge.zip"""
+    from quality_judge.packing import pack_judge
+
+    typer.echo(json.dumps({"archive": str(pack_judge(load_judge(judge), output)), "bytes": output.stat().st_size}))
+
+
+@app.command()
 def sign(
     judge: Annotated[Path, typer.Argument(help="folder of the judge")],
     key: Annotated[Path, typer.Option(help="Ed25519 private key, PEM")],
