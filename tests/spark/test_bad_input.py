@@ -173,7 +173,7 @@ def test_a_damaged_file_ends_the_run_with_its_name_and_the_old_output_stands(spa
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     damage(corpus / "b.parquet")
     code, said, _ = run_job("score_corpus", judge=judge.folder, input=corpus, output=output)
-    assert (code, said["ok"], said["error"]) == (2, False, "CorpusError")
+    assert (code, said["ok"], said["error"]) == (2, False, "UnreadableFile")
     assert "b.parquet" in said["message"]
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "out"]
@@ -195,5 +195,5 @@ def test_a_truncated_gzip_file_is_refused_by_name(spark, judge, run_job, tmp_pat
     code, said, _ = run_job(
         "score_corpus", judge=judge.folder, input=tmp_path / "rows.jsonl.gz", output=tmp_path / "out", format="json"
     )
-    assert (code, said["error"]) == (2, "CorpusError"), said
+    assert (code, said["error"]) == (2, "UnreadableFile"), said
     assert "rows.jsonl.gz" in said["message"]
