@@ -25,6 +25,8 @@ DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
     "setuptools>=78.1.1",  # CVE-2025-47273
 ]  # fmt: skip
+# Folders beside the package that are shipped inside it: what a user edits, and the programmes, which run as files.
+SHIPPED = ["conf", "training", "jobs", "jobs.dags"]
 
 setup(
     name="quality-judge",
@@ -35,8 +37,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
-    package_dir={"quality_judge.conf": "conf"},
+    packages=[
+        *find_packages(include=["quality_judge", "quality_judge.*"]),
+        *(f"quality_judge.{name}" for name in SHIPPED),
+    ],
+    package_dir={f"quality_judge.{name}": name.replace(".", "/") for name in SHIPPED},
     package_data={
         "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
         "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
