@@ -44,7 +44,7 @@ setup(
     package_dir={f"quality_judge.{name}": name.replace(".", "/") for name in SHIPPED},
     package_data={
         "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
-        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
+        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh", "**/*.md"],
     },
     install_requires=[
         "numpy>=1.26",

@@ -28,6 +28,8 @@ EXTRA_OF = {  # what a part of the package may import beyond the core: that of i
 OFFERED = {
     ("expectations", "pyspark"),
     ("bases", "huggingface-hub"),
+    ("hub", "huggingface-hub"),
+    ("registry", "fsspec"),
     ("engine", "gguf"),
     ("engine", "sentencepiece"),
     ("train", "trl"),
