@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from quality_judge.cli.app import app
-from quality_judge.errors import EXIT_BAD_INPUT, ConfigError, MissingExtra
+from quality_judge.errors import EXIT_BAD_INPUT, EXIT_DONE, ConfigError, MissingExtra
 from quality_judge.programme import CALLED_AS, programme_file, say, tell
 
 PROGRAMMES = {  # command -> programme, what it does, an example
@@ -98,7 +98,7 @@ def run_programme(command: str, arguments: Sequence[str]) -> NoReturn:
     """Runs the programme of `command` in this process; ends as it ends, by SystemExit with its code."""
     file = programme_file(PROGRAMMES[command][0])
     sys.argv = ["quality-judge", *arguments]
-    CALLED_AS.set(f"quality-judge {command}")
+    called_as = CALLED_AS.set(f"quality-judge {command}")
     try:
         if file.parent.name == "jobs" and not {"-h", "--help"} & set(arguments):
             _refuse_no_java()
@@ -110,7 +110,9 @@ def run_programme(command: str, arguments: Sequence[str]) -> NoReturn:
         _refuse(MissingExtra(str(error.name).partition(".")[0], extra))
     except ConfigError as error:
         _refuse(error)
-    raise SystemExit(0)
+    finally:
+        CALLED_AS.reset(called_as)
+    raise SystemExit(EXIT_DONE)
 
 
 def _refuse(error: MissingExtra | ConfigError) -> NoReturn:
