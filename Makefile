@@ -79,8 +79,16 @@ audit: .venv-audit/.installed ## known vulnerabilities of what is pinned (asks P
 	.venv-audit/bin/bandit -q -ll -r quality_judge jobs training
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
+.venv-docs/.installed: constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -r constraints-docs.txt
+	@touch $@
+
+docs: .venv-docs/.installed ## the documentation as a site, in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
 	$(PY) tests/try_wheel.py
 
 clean: ## remove what was made, but not .venv
-	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+MLFLOW = [*ENGINE, "mlflow>=3.12,<4"]  # CVE-2026-2652, CVE-2026-0545
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
 GPU = [
@@ -67,6 +68,7 @@ setup(
         "chatglm": CHATGLM,
         "gpu": GPU,
         "signing": SIGNING,
+        "mlflow": MLFLOW,
         "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={
