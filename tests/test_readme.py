@@ -167,7 +167,7 @@ def missing(words, known):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", (*DOCUMENTS, PROJECT))
+@pytest.mark.parametrize("name", [*DOCUMENTS, PROJECT])
 def test_every_command_names_programmes_options_and_files_that_exist(name):
     assert faults(read(name)) == []
 
