@@ -1,7 +1,7 @@
 """Judges pushed and pulled come back whole and the same; no version is overwritten; a tag moves only to one not worse.
 
-The file systems are real: this machine's disk, and fsspec's memory. The hub itself cannot be reached here; what is
-tested of it is what a person sees without a network.
+The file systems are real: this machine's disk, and fsspec's memory. The hub itself cannot be reached here; its client
+talks to `small_hub`, which speaks the hub's protocol over HTTP.
 """
 
 import json
@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from small_hub import SmallHub
 from typer.testing import CliRunner
 
 from quality_judge.cli import app
@@ -160,3 +161,40 @@ def test_promoting_refuses_a_worse_judge_unless_told_and_exits_1(saved, tmp_path
         assert done.exit_code == code, done.output
         assert json.loads(done.stdout.splitlines()[-1])["ok"] is (code == 0)
         assert FileStore(place).tags().get("production") == (tagged and version_of(load_judge(tagged.folder)))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A function from words to (exit code, last line parsed) of the command line, against the small hub it holds."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    server = SmallHub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def call(*words):
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.stdout, done.exception
+        return done.exit_code, json.loads(done.stdout.splitlines()[-1])
+
+    call.server = server
+    yield call
+    server.close()
+
+
+def test_a_repository_of_the_hub_keeps_each_judge_as_a_commit_and_gives_back_what_a_tag_names(hub, saved, tmp_path):
+    first, second = saved("a", roc_auc=0.9), saved("b", roc_auc=0.7, bias=0.5)
+    versions = [
+        hub("push", judge.folder, f"hf://org/mine@v{n}")[1]["version"] for n, judge in enumerate((first, second))
+    ]
+    assert hub("promote", "hf://org/mine@v0", "--to", "production")[0] == 0
+    assert hub("promote", "hf://org/mine@v1", "--to", "production")[0] == 1
+    assert hub.server.tags == {"v0": versions[0], "v1": versions[1], "production": versions[0]}
+    hub.server.commits[hub.server.head]["run.py"] = b"print(1)"  # whatever else lies in the repository stays there
+    assert hub("pull", "hf://org/mine@production", tmp_path / "one")[0] == 0
+    assert hub("pull", "hf://org/mine", tmp_path / "two")[0] == 0
+    assert [files(tmp_path / name) for name in ("one", "two")] == [files(judge.folder) for judge in (first, second)]
+    fetched = [line for line in hub.server.requests if "/resolve/" in line]
+    assert fetched
+    assert all(any(version in line for version in versions) for line in fetched)  # by commit, never by a moving name
