@@ -25,13 +25,7 @@ $(STAMP): setup.py constraints.txt
 
 demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> report, on real text of this machine
 	rm -rf $(DEMO)
-	$(PY) -m quality_judge demo-corpus --output $(DEMO)/corpus
-	$(PY) training/train_judge.py --config conf/judges/demo.yaml --labels conf/demo/labels.en.jsonl conf/demo/labels.zh.jsonl --output $(DEMO)/judge
-	$(PY) jobs/score_corpus.py --judge $(DEMO)/judge --input $(DEMO)/corpus --output $(DEMO)/scored
-	$(PY) jobs/validate_corpus.py --scored $(DEMO)/scored --suite conf/expectations/scored.yaml --output $(DEMO)/validation-scored.json
-	$(PY) jobs/filter_corpus.py --scored $(DEMO)/scored --policy conf/policies/demo.yaml --output $(DEMO)/filtered
-	$(PY) jobs/validate_corpus.py --scored $(DEMO)/filtered --suite conf/expectations/filtered.yaml --output $(DEMO)/validation-filtered.json
-	$(PY) -m quality_judge report --judge $(DEMO)/judge --filtered $(DEMO)/filtered --validation $(DEMO)/validation-scored.json --validation $(DEMO)/validation-filtered.json --output $(DEMO)/report.html
+	$(PY) -m quality_judge demo --output $(DEMO)
 
 test: $(STAMP) ## all tests
 	$(PY) -m pytest
@@ -85,8 +79,16 @@ audit: .venv-audit/.installed ## known vulnerabilities of what is pinned (asks P
 	.venv-audit/bin/bandit -q -ll -r quality_judge jobs training
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
+.venv-docs/.installed: constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -r constraints-docs.txt
+	@touch $@
+
+docs: .venv-docs/.installed ## the documentation as a site, in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
 	$(PY) tests/try_wheel.py
 
 clean: ## remove what was made, but not .venv
-	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+MLFLOW = [*ENGINE, "mlflow>=3.12,<4"]  # CVE-2026-2652, CVE-2026-0545
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
 GPU = [
@@ -25,6 +26,8 @@ DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
     "setuptools>=78.1.1",  # CVE-2025-47273
 ]  # fmt: skip
+# Folders beside the package that are shipped inside it: what a user edits, and the programmes, which run as files.
+SHIPPED = ["conf", "training", "jobs", "jobs.dags"]
 
 setup(
     name="quality-judge",
@@ -35,11 +38,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
-    package_dir={"quality_judge.conf": "conf"},
+    packages=[
+        *find_packages(include=["quality_judge", "quality_judge.*"]),
+        *(f"quality_judge.{name}" for name in SHIPPED),
+    ],
+    package_dir={f"quality_judge.{name}": name.replace(".", "/") for name in SHIPPED},
     package_data={
         "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
-        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
+        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh", "**/*.md"],
     },
     install_requires=[
         "numpy>=1.26",
@@ -62,6 +68,7 @@ setup(
         "chatglm": CHATGLM,
         "gpu": GPU,
         "signing": SIGNING,
+        "mlflow": MLFLOW,
         "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={

@@ -23,6 +23,7 @@ FIXED_IN = {  # package: [(advisory, the first version without it)]
     "scipy": [("CVE-2023-25399", "1.10")],
     "scikit-learn": [("CVE-2024-5206", "1.5")],
     "pyspark": [("CVE-2025-55039", "4.0")],
+    "mlflow": [("CVE-2026-2652", "3.10.2"), ("CVE-2026-0545", "3.10.2")],
     "cryptography": [("CVE-2024-12797", "44.0.1")],
     "protobuf": [("CVE-2025-4565", "6.31.1")],
     "setuptools": [("CVE-2025-47273", "78.1.1")],

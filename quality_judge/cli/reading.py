@@ -1,7 +1,4 @@
-"""`quality-judge`: small commands over the library. Heavy work on a cluster is in jobs/, training in training/.
-
-Each command parses, calls the library and prints; nothing else lives here.
-"""
+"""Commands for a reader: a judge's card, two judges or runs side by side, a page on a filtered corpus."""
 
 from __future__ import annotations
 
@@ -14,43 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quality_judge.card import write_metrics
-from quality_judge.errors import CorpusError, QualityJudgeError
+from quality_judge.cli.app import Language, app
+from quality_judge.errors import CorpusError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
-from quality_judge.redact import redacted
 
-app = typer.Typer(
-    help="A few hundred expert labels become a judge that scores and filters a corpus.",
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
-Folder = Annotated[Path, typer.Option(help="folder of the judge")]
-Language = Annotated[str, typer.Option("--language", "--lang", help="en or zh")]
 MOST_REASONS = 12
-
-
-@app.command()
-def score(
-    judge: Folder,
-    input: Annotated[Path, typer.Option(help="Parquet, JSON lines or CSV file")],
-    output: Annotated[Path, typer.Option(help="Parquet file to write")],
-    text_column: Annotated[str, typer.Option(help="column with the text")] = "text",
-    prompt_column: Annotated[str | None, typer.Option(help="column with the prompt")] = None,
-    require_signature: Annotated[Path | None, typer.Option(help="PEM public key that must have signed")] = None,
-) -> None:
-    """Scores one file without Spark.  Example: quality-judge score --judge J --input a.jsonl --output b.parquet"""
-    from quality_judge.engine.scorer import load_scorer
-    from quality_judge.signing import load_signed_judge
-    from quality_judge.tables import read_table, score_table, write_table
-
-    trusted = load_signed_judge(judge, require_signature)
-    scored = score_table(load_scorer(trusted), read_table(input), text_column=text_column, prompt_column=prompt_column)
-    write_table(scored, output)
-    codes = scored.column("quality_code").value_counts().to_pylist()
-    typer.echo(
-        json.dumps(
-            {"rows": len(scored), "codes": {item["values"]: item["counts"] for item in codes}, "output": str(output)}
-        )
-    )
 
 
 @app.command()
@@ -113,68 +78,6 @@ def report(
     write_report(data, output)
     _print_decisions(counts)
     typer.echo(f"report: {output}")
-
-
-@app.command()
-def redteam(
-    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
-    labels: Annotated[list[Path] | None, typer.Option(help="label files whose rows are attacked, not our own")] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
-    save: Annotated[Path | None, typer.Option(help="folder of a new judge with the result in its card")] = None,
-) -> None:
-    """Attacks a judge with texts written to please it.  Example: quality-judge redteam J --output r.json"""
-    from quality_judge.engine.scorer import load_scorer
-    from quality_judge.evaluation import save_with_metric
-    from quality_judge.labels import load_labels
-    from quality_judge.redteam import in_words, measured
-
-    trusted = load_judge(judge)
-    found = measured(load_scorer(trusted), load_labels(labels) if labels else None)
-    typer.echo("\n".join(in_words(found)))
-    if output:
-        write_metrics(output, found)
-    if save:
-        save_with_metric(trusted, save, "redteam", found)
-    typer.echo(json.dumps({key: value for key, value in found.items() if key not in ("families", "control")}))
-
-
-@app.command()
-def sign(
-    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
-    key: Annotated[Path, typer.Option(help="Ed25519 private key, PEM")],
-) -> None:
-    """Signs a judge, so that others can require it.  Example: quality-judge sign J --key key.pem"""
-    from quality_judge.signing import sign_judge
-
-    typer.echo(json.dumps({"judge": str(judge), "public_key": sign_judge(judge, key)}))
-
-
-@app.command("convert-base")
-def convert_base(
-    folder: Annotated[Path, typer.Argument(help="folder of a published ChatGLM3")],
-    output: Annotated[Path, typer.Option(help="folder to write; it must not exist yet")],
-) -> None:
-    """Makes a ChatGLM3 a native base, no number changed.  Example: quality-judge convert-base chatglm3-6b --output B"""
-    from quality_judge.engine.chatglm import convert_chatglm
-
-    typer.echo(json.dumps(convert_chatglm(folder, output)))
-
-
-@app.command("demo-corpus")
-def demo_corpus(output: Annotated[Path, typer.Option(help="folder to write")], rows: int = 6000) -> None:
-    """Gathers a corpus of real text from this machine.  Example: quality-judge demo-corpus --output corpus"""
-    from quality_judge.demo import gather_corpus
-
-    typer.echo(json.dumps({"rows": gather_corpus(output, rows=rows), "output": str(output)}))
-
-
-def main() -> None:
-    """Runs the command line; an error of ours is one line on stderr and its own exit code."""
-    try:
-        app()
-    except QualityJudgeError as error:
-        typer.echo(redacted(f"error: {error}"), err=True)
-        raise SystemExit(error.exit_code) from None
 
 
 def _judge_says(folder: Path, manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
