@@ -3,10 +3,10 @@
     [{"role": "user", "content": "Why is the sky blue?"}, {"role": "assistant", "content": "Air scatters blue."}]
     prompt "Why is the sky blue?", completion "Air scatters blue."
 
-Earlier contents stand behind one another, a line break between, as label files have it; roles are not written. So no
-message can pose as one of another role: the one border that a judge sees is that between prompt and completion, and no
-text can spell it (see `engine.encode`). A content that is null says nothing, and what follows the last answer is not
-read. `spark.chat` says the same to Spark.
+Earlier contents stand behind one another, a line break between, as label files have it; roles are not written, so no
+message can pose as one of another role. Between prompt and completion stands what the judge's encoding puts there: for
+encoders and verdict judges no text can spell it, for a scalar judge on a decoder it is a line break. A content that is
+null says nothing, and what follows the last answer is not read. `spark.chat` says the same to Spark.
 """
 
 from __future__ import annotations
