@@ -76,7 +76,7 @@ def rows_in(df: DataFrame) -> int:
         return df.count()
 
 
-def judged_texts(df: DataFrame, text_column: str, prompt_column: str | None) -> list[Column]:
+def judged_texts(df: DataFrame, text_column: str, prompt_column: str | None = None) -> list[Column]:
     """(completion), or (prompt, completion) where there is a prompt column or the text column holds chats."""
     text = named(df, text_column)
     if is_chat(type_of(df.schema, text_column)):

@@ -22,9 +22,11 @@ from quality_judge.engine.chat import chat_columns
 from quality_judge.errors import ConfigError, CorpusError, JudgeError
 from quality_judge.judge import save_judge
 from quality_judge.labels.load import parse_row
+from quality_judge.policy import Policy
 from quality_judge.scores import CODE_COLUMN, SCORED_COLUMNS
+from quality_judge.spark import apply_policy, profile, score, score_udf
 from quality_judge.spark import chat as in_spark
-from quality_judge.spark import score, score_udf
+from quality_judge.spark.select import rows_for_labels
 from quality_judge.spark.transformer import JudgeTransformer
 from quality_judge.tables import score_frame, score_table
 
@@ -231,6 +233,21 @@ def test_chats_have_prompts_of_their_own_and_a_limit_goes_by_their_texts(df, jud
         df.transform(score(judge, text_column="chat", prompt_column="prompt"))
     with pytest.raises(CorpusError, match="or as text column chats"):
         df.select(F.array("text").alias("text")).transform(score(judge))
+
+
+def test_a_scored_table_of_chats_is_filtered_counted_and_drawn_by_its_answers(spark, rows, tmp_path):
+    names = "id int, chat " + CHAT + ", quality_score double, quality_code string, quality_flags array<string>"
+    scored = [(row[0], row[5], row[0] / 100, "OK", []) for row in rows[8:40]]
+    df = spark.createDataFrame(scored, names)
+    drawn = rows_for_labels(df, 5, "uniform", text_column="chat", prompt_column=None, threshold=None)
+    asked = {(row[1], row[4]) for row in rows[8:40]}
+    assert len(drawn) == 5
+    assert {(row["prompt"], row["completion"]) for row in drawn} <= asked
+    policy = Policy(name="all", keep_at=0.0, token_budget={"tokens": 10**6}).resolve(None)
+    decided = apply_policy(df, policy, text_column="chat")
+    counted = profile(decided, text_column="chat")
+    assert counted.decisions["keep"] == 32
+    assert counted.characters_kept == sum(len(row[4]) for row in rows[8:40])
 
 
 ROLES = st.sampled_from(["assistant", "user", "system", "tool", "Assistant", "", None])
