@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent
 ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensors>=0.5", "huggingface-hub>=1,<3"]
 # pyspark: CVE-2025-55039.
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
+CONNECT = [*SPARK, "grpcio>=1.76", "grpcio-status>=1.76"]  # grpcio: CVE-2024-7246
+CONNECT += ["googleapis-common-protos>=1.71", "zstandard>=0.25"]
 # scikit-learn: CVE-2024-5206. peft only makes adapters here; it never reads one of somebody else.
 TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
@@ -60,6 +62,7 @@ setup(
     extras_require={
         "engine": ENGINE,
         "spark": [*ENGINE, *SPARK],
+        "connect": [*ENGINE, *CONNECT],
         "train": TRAIN,
         "implicit": [*TRAIN, *IMPLICIT],
         "expectations": EXPECTATIONS,
@@ -69,7 +72,7 @@ setup(
         "gpu": GPU,
         "signing": SIGNING,
         "mlflow": MLFLOW,
-        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
+        "dev": [*TRAIN, *IMPLICIT, *CONNECT, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

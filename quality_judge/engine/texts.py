@@ -49,7 +49,7 @@ def read_texts(
     The cut comes before any other look at the row, so a row of any size costs the same. Raises CorpusError for a
     column of another type.
     """
-    raw = _as_bytes(column)
+    raw = as_bytes(column)
     null = raw.is_null().to_numpy(zero_copy_only=False)
     raw = raw.fill_null(b"")
     strings, truncated, invalid = _decoded(raw, head_bytes, tail_bytes)
@@ -73,7 +73,8 @@ def spells(strings: pa.Array, tokens: Sequence[str]) -> np.ndarray:
     return _matches(strings, "|".join(re.escape(token) for token in tokens))
 
 
-def _as_bytes(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]) -> pa.Array:
+def as_bytes(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]) -> pa.Array:
+    """The column as large_binary. Raises CorpusError for a column, or a value, of another type."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not isinstance(column, pa.Array):

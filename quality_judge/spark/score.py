@@ -5,7 +5,7 @@ Scores are never joined back by an id, so that duplicate or missing ids cannot l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
@@ -17,12 +17,14 @@ from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 from quality_judge.errors import CorpusError, listed
 from quality_judge.judge import Judge
 from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
+from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.udf import score_udf
 
 CORRUPT_COLUMN = "_corrupt_record"
 STRUCT_COLUMN = "_quality"
 PARTITIONS_PER_CORE = 3
+CHATS = ", or as text column chats: array<struct<role string, content string>>"
 
 
 def score(
@@ -31,16 +33,16 @@ def score(
 ) -> Callable[[DataFrame], DataFrame]:  # fmt: skip
     """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
 
+    text_column: a column or, as in `doc.text`, a field of strings, bytes or chats (see `engine.chat`).
     max_bytes: a row with a longer text gets the code TOO_LONG; by default it is cut and scored.
     Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
     """
     scorer = score_udf(judge)
 
     def transform(df: DataFrame) -> DataFrame:
-        columns = [name for name in (prompt_column, text_column) if name is not None]
-        refuse_unfit(df, columns)
+        refuse_unfit(df, text_column, prompt_column)
         plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
-        texts = [named(df, column) for column in columns]
+        texts = judged_texts(df, text_column, prompt_column)
         too_long = F.lit(False)
         if max_bytes is not None:  # such a text never leaves the JVM
             too_long = reduce(Column.__or__, [_longer(text, max_bytes) for text in texts])
@@ -74,16 +76,27 @@ def rows_in(df: DataFrame) -> int:
         return df.count()
 
 
-def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
-    """Raises CorpusError unless `columns` are there and hold text, and no scored column stands there yet."""
-    for column in columns:
+def judged_texts(df: DataFrame, text_column: str, prompt_column: str | None = None) -> list[Column]:
+    """(completion), or (prompt, completion) where there is a prompt column or the text column holds chats."""
+    text = named(df, text_column)
+    if is_chat(type_of(df.schema, text_column)):
+        return list(chat_columns(text))
+    return [text] if prompt_column is None else [named(df, prompt_column), text]
+
+
+def refuse_unfit(df: DataFrame, text_column: str, prompt_column: str | None = None) -> None:
+    """Raises CorpusError unless the columns are there and hold text, and no scored column stands there yet."""
+    for column in filter(None, (prompt_column, text_column)):
         kind = type_of(df.schema, column)
         if kind is None:
             near = get_close_matches(column, df.columns, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise CorpusError(f"there is no column {column!r}; the table has {listed(df.columns)}{hint}")
-        if not isinstance(kind, StringType | BinaryType):
-            raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary")
+        if column == text_column and is_chat(kind):
+            if prompt_column is not None:
+                raise CorpusError(f"column {column!r} holds chats, which have prompts of their own; leave prompts out")
+        elif not isinstance(kind, StringType | BinaryType):
+            raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary{CHATS}")
     taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN)})
     if taken:
         raise CorpusError(

@@ -17,7 +17,7 @@ from quality_judge.errors import CorpusError, InputError
 from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
 from quality_judge.samples import COMPLETION, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
-from quality_judge.spark.score import named, type_of
+from quality_judge.spark.score import judged_texts, named, type_of
 
 STRATEGIES = ("uniform", "uncertain", "stratified", "kept")
 COPIES = "copies"
@@ -113,11 +113,12 @@ def _checked_cuts(cuts: tuple[float, float] | None) -> tuple[float, float]:
 
 
 def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:
-    prompt = F.coalesce(named(df, prompt_column).cast("string"), F.lit("")) if prompt_column else F.lit("")
+    (*prompts, completion) = judged_texts(df, text_column, prompt_column)
+    prompt = F.coalesce(prompts[0].cast("string"), F.lit("")) if prompts else F.lit("")
     source = stratum or (SOURCE if SOURCE in df.columns else None)
     return df.select(
         prompt.alias(PROMPT),
-        named(df, text_column).cast("string").alias(COMPLETION),
+        completion.cast("string").alias(COMPLETION),
         F.col(SCORE_COLUMN),
         (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
         (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
