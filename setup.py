@@ -14,6 +14,7 @@ SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
 TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+LABEL = ["fastapi>=0.115.3", "starlette>=0.49.1", "uvicorn>=0.30"]  # starlette: CVE-2024-47874, CVE-2025-62727
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
 GPU = [
@@ -39,6 +40,7 @@ setup(
     package_dir={"quality_judge.conf": "conf"},
     package_data={
         "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
+        "quality_judge.labelling": ["*.jinja", "*.yaml", "*.js", "*.css"],
         "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
     },
     install_requires=[
@@ -62,7 +64,8 @@ setup(
         "chatglm": CHATGLM,
         "gpu": GPU,
         "signing": SIGNING,
-        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
+        "label": LABEL,
+        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *LABEL, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

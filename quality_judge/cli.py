@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quality_judge import cli_labels
 from quality_judge.card import write_metrics
 from quality_judge.errors import CorpusError, QualityJudgeError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
@@ -23,6 +24,8 @@ app = typer.Typer(
     help="A few hundred expert labels become a judge that scores and filters a corpus.",
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
+app.command()(cli_labels.label)
+app.add_typer(cli_labels.app, name="labels")
 Folder = Annotated[Path, typer.Option(help="folder of the judge")]
 Language = Annotated[str, typer.Option("--language", "--lang", help="en or zh")]
 MOST_REASONS = 12

@@ -14,14 +14,15 @@ LAYER = {  # first name after "quality_judge." -> layer; units of 0 and 1 may im
     "card_labels": 1, "llama_guard": 1, "metrics_file": 1, "signing": 1, "attacks": 1, "profile": 1, "report_charts": 1,
     "shortcuts": 1, "markdown": 1, "promise": 1, "pages": 1, "judge_page": 1, "comparison": 1,
     "engine": 2, "train": 3, "evaluation": 3, "spark": 3, "expectations": 3, "airflow": 3, "tables": 3, "redteam": 3,
-    "distillation": 3,
-    "cli": 4, "__main__": 5,
+    "distillation": 3, "labelling": 3,
+    "cli_labels": 3, "cli": 4, "__main__": 5,
 }  # fmt: skip
 HEAVY = {  # who may name a heavy library at all
     "torch": {"engine", "train"}, "transformers": {"engine", "train"}, "safetensors": {"engine", "train"},
     "tokenizers": {"engine", "train"}, "peft": {"train"}, "sklearn": {"train"}, "trl": {"train"},
     "pyspark": {"spark"},
     "pandas": {"spark", "expectations"}, "great_expectations": {"expectations"}, "airflow": {"airflow"},
+    "fastapi": {"labelling"}, "starlette": {"labelling"}, "uvicorn": {"labelling"},
 }  # fmt: skip
 PROGRAMMES = {"jobs", "training", "benchmarks", "tests"}
 FILES = sorted((ROOT / "quality_judge").rglob("*.py"))

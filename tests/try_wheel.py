@@ -30,6 +30,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 WANTED = (
     "quality_judge/py.typed", "quality_judge/report.html.jinja", "quality_judge/cli.py",
+    *(f"quality_judge/labelling/{name}" for name in ("label.html.jinja", "label.js", "label.css", "words.yaml")),
     *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted((ROOT / "conf").rglob("*.*")) if path.is_file()),
 )  # fmt: skip
 USE = """
