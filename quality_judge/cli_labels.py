@@ -29,8 +29,8 @@ def label(
     output: Annotated[Path, typer.Option(help="label file to write, or to go on with")],
     rubric: RubricFile = None,
     mode: Mode = None,
-    annotator: Annotated[list[str] | None, typer.Option(help="an expert with a link of their own; may be given again")] = None,
-    per_row: Annotated[int | None, typer.Option(help="how many experts judge each row; else all of them", min=1)] = None,
+    annotator: Annotated[list[str] | None, typer.Option(help="expert with a link of their own, again for more")] = None,
+    per_row: Annotated[int | None, typer.Option(help="how many experts judge each row; else all", min=1)] = None,
     port: Annotated[int, typer.Option(help="port on 127.0.0.1; 0 takes a free one")] = 8765,
     language: Annotated[str | None, typer.Option("--language", "--lang", help="en or zh; else the browser's")] = None,
 ) -> None:  # fmt: skip

@@ -44,7 +44,7 @@ class Invitations:
     @classmethod
     def to(cls, annotators: Sequence[str] = ()) -> Invitations:
         """A new token for each expert, or one for everybody."""
-        names = [checked_name(name) for name in annotators]
+        names: list[str | None] = [checked_name(name) for name in annotators]
         if len(set(names)) < len(names):
             raise InputError("two experts have the same name; give each their own")
         return cls({secrets.token_urlsafe(24): name for name in names or [None]})
@@ -59,7 +59,7 @@ class Invitations:
 
 def create_app(session: Session, invitations: Invitations, *, port: int, language: str | None = None) -> FastAPI:
     """The application. port: that of the address, which every request must name. language: en or zh, else asked for."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
 
     @app.middleware("http")
@@ -135,6 +135,7 @@ def listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # a browser that comes before the server is ready waits
     except OSError as error:
         listening.close()
         raise InputError(f"port {port} cannot be used ({error.strerror}); give another --port, or 0 for any") from None

@@ -97,7 +97,7 @@ function showProgress({ done, rows, skipped, experts, agreement }) {
   if (skipped) line.push(element("span", "", fill(words.skipped, { n: skipped })));
   if (experts > 1) line.push(element("span", "", fill(words.experts, { n: experts })));
   find("progress").replaceChildren(...line);
-  const alpha = agreement.alpha === null ? null : agreement.alpha.toFixed(2);
+  const alpha = agreement.alpha === null ? null : agreement.alpha.toFixed(2).replace("-", "−");
   const phrase = alpha === null ? words.agreement_soon : words.agreement;
   find("agreement").textContent = agreement.rows ? fill(phrase, { alpha, n: agreement.rows }) : "";
   const bar = find("bar");
@@ -167,6 +167,7 @@ const ANSWERS = {
 
 function toggle(button) {
   button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+  button.scrollIntoView({ block: "nearest" });
 }
 
 // ---- ranking: the first `picked` of `order` were chosen by letter; the rest stand as they were

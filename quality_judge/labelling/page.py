@@ -5,6 +5,7 @@ Whatever was handed over is escaped; rows never stand in the page, the script as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
@@ -18,6 +19,9 @@ from quality_judge.pages import LANGUAGES
 from quality_judge.rubric import Rubric
 
 TYPES = {"label.js": "text/javascript; charset=utf-8", "label.css": "text/css; charset=utf-8"}
+WRAPPED = 60  # a line this long was broken because it was long
+FIRST_CJK = 0x2E80
+LIST_ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)、])\s?|\s{2,}")
 # Of a category the key that toggles it; s, n and u mean something else.
 CATEGORY_KEYS = "1234567890qwertyiopadfghjklzxcvbm"
 
@@ -35,10 +39,24 @@ def render_page(mode: str, rubric: Rubric, *, annotator: str | None, language: s
     settings = {"mode": mode, "annotator": annotator, "words": words["script"]}
     template = _environment().get_template("label.html.jinja")
     page = template.render(
-        t=words, mode=mode, rubric=rubric, categories=categories, settings=settings, language=language,
+        t=words, criteria=paragraphs(rubric.criteria),
+        mode=mode, rubric=rubric, categories=categories, settings=settings, language=language,
         verdicts=(spoken(rubric.good, words["good"]), spoken(rubric.bad, words["bad"])),
     )  # fmt: skip
     return page.encode("utf-8", "replace").decode()
+
+
+def paragraphs(text: str) -> list[str]:
+    """The text cut at its empty lines, without the breaks that only kept a line of the file short."""
+    found = []
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        first, *lines = paragraph.split("\n")
+        for line in lines:
+            wrapped = len(first.rpartition("\n")[2]) >= WRAPPED and not LIST_ITEM.match(line)
+            between = "" if wrapped and ord(first[-1]) >= FIRST_CJK else " " if wrapped else "\n"
+            first += between + (line.strip() if wrapped else line)
+        found.append(first)
+    return found
 
 
 def spoken(word: str, plain: str) -> str:

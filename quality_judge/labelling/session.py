@@ -21,6 +21,7 @@ import numpy as np
 from quality_judge.errors import InputError
 from quality_judge.labelling.store import ANSWER, SKIP, UNDO, Store
 from quality_judge.labels.agreement import krippendorff_alpha
+from quality_judge.labels.annotators import MIN_SHARED_VOTES
 from quality_judge.labels.questions import CATEGORY, GOOD_BAD, NOTE, PAIR, RANK, Answer, Question, answered
 from quality_judge.rubric import Rubric
 from quality_judge.samples import ANNOTATOR, CATEGORIES, CHOSEN, COMPLETIONS, LABEL
@@ -131,7 +132,7 @@ class Session:
         }  # fmt: skip
 
     def _agreement(self) -> dict[str, Any]:
-        """Krippendorff's alpha over all verdicts on rows that two experts judged, and how many such rows."""
+        """Krippendorff's alpha over all verdicts on rows that two experts judged (None of a few), and how many such."""
         said = {key: {who: row for who, row in each.items() if row is not None} for key, each in self._said.items()}
         shared = {key: each for key, each in said.items() if len(each) > 1 and key in self.questions}
         names = sorted({who for each in shared.values() for who in each})
@@ -141,7 +142,7 @@ class Session:
             units = {unit for found in verdicts.values() for unit in found}
             columns += [[float(verdicts.get(who, {}).get(unit, np.nan)) for who in names] for unit in sorted(units)]
         alpha = krippendorff_alpha(np.array(columns, float).T) if columns else None
-        return {"rows": len(shared), "alpha": alpha}
+        return {"rows": len(shared), "alpha": alpha if len(shared) >= MIN_SHARED_VOTES else None}
 
 
 def as_answer(said: Any, mode: str, order: Sequence[int], rubric: Rubric) -> Answer:

@@ -16,9 +16,21 @@ from typing import Any
 
 from quality_judge.errors import InputError, LabelError, unknown
 from quality_judge.labels.files import KIND_COLUMNS, read_rows
-from quality_judge.labels.load import parse_row
+from quality_judge.labels.load import LABEL_VALUES, parse_row
+from quality_judge.rubric import Rubric
 from quality_judge.samples import (
-    ANNOTATOR, CATEGORIES, CHOSEN, COMPLETION, COMPLETIONS, CUT, LABEL, PROMPT, REJECTED, TEXT, Preference, Ranking,
+    ANNOTATOR,
+    CATEGORIES,
+    CHOSEN,
+    COMPLETION,
+    COMPLETIONS,
+    CUT,
+    LABEL,
+    PROMPT,
+    REJECTED,
+    TEXT,
+    Preference,
+    Ranking,
     Sample,
 )  # fmt: skip
 
@@ -28,12 +40,16 @@ NOTE = "note"
 QUESTION = "question"
 MOST_RANKED = 8
 NOT_KEPT = {*KIND_COLUMNS, CUT, ANNOTATOR, NOTE, QUESTION}
+OTHER_WORDS = {
+    "keep": True, "accept": True, "ok": True, "y": True, "g": True, "对": True, "保留": True, "合格": True,
+    "drop": False, "reject": False, "n": False, "b": False, "错": False, "删除": False, "丢弃": False, "不合格": False,
+}  # fmt: skip
 Answer = bool | int | Mapping[str, bool] | tuple[tuple[int, ...], int | None]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One row to be judged. texts: one, two of a pair, or those to be ranked. cells: its other columns, as they were."""
+    """One row to be judged. texts: one, two of a pair, or those to be ranked. cells: its other columns."""
 
     prompt: str
     texts: tuple[str, ...]
@@ -46,7 +62,7 @@ class Question:
 
 
 def read_questions(paths: Sequence[str | Path], mode: str | None = None) -> tuple[str, tuple[Question, ...]]:
-    """The mode (that of the first row where none is given) and what is asked, each text once, in the order of the files.
+    """The mode (by default that of the first row) and what is asked, each text once, in the order of the files.
 
     Raises one LabelError that names every row that cannot be asked in that mode, without a word of it.
     """
@@ -122,6 +138,13 @@ def answered(question: Question, mode: str, answer: Answer, **said: Any) -> dict
     else:
         raise InputError(f"this is no answer to a question of mode {mode}")
     return row | {name: value for name, value in said.items() if value not in (None, "")} | {QUESTION: question.key}
+
+
+def verdict_of(word: str, rubric: Rubric) -> bool | None:
+    """Good (True) or bad (False) as a person may write it in English or Chinese, or in the rubric's words; else None."""
+    plain = word.strip().casefold()
+    own = {rubric.good.strip().casefold(): True, rubric.bad.strip().casefold(): False}
+    return {**LABEL_VALUES, **OTHER_WORDS, **own}.get(plain)
 
 
 def _is_order(answer: tuple[tuple[int, ...], int | None], n: int) -> bool:

@@ -89,8 +89,8 @@ def drawn(tmp_path):
     def write(count, **columns):
         path = tmp_path / "rows.jsonl"
         rows = [
-            {"prompt": "", "completion": f"{'Good' if at % 3 else 'Poor'} text {at}: 水。 <b>not bold</b>", "id": str(at),
-             "source": "web", "quality_score": 0.5, "strategy": "uniform", "inclusion_probability": 0.25,
+            {"prompt": "", "completion": f"{'Good' if at % 3 else 'Poor'} text {at}: 水。 <b>not bold</b>",
+             "id": str(at), "source": "web", "quality_score": 0.5, "strategy": "uniform", "inclusion_probability": 0.25,
              "copies": 1, "quality_judge": "f" * 16, **columns}
             for at in range(count)
         ]  # fmt: skip
