@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from quality_judge.errors import MissingExtra
+from quality_judge.errors import InputError, MissingExtra, unknown
 from quality_judge.labels.questions import read_questions
 from quality_judge.rubric import NO_RUBRIC, Rubric
 
@@ -52,3 +52,63 @@ def label(
     serve(session, invitations, listening, language=language)
     store.close()
     typer.echo(json.dumps({"labels": session.labels, "output": str(output)}))
+
+
+@app.command("export")
+def export_rows(
+    rows: Rows,
+    output: Annotated[Path, typer.Option(help="file to write: tasks in JSON, or a spreadsheet in CSV")],
+    format: Annotated[str, typer.Option(help="label-studio or csv")] = "label-studio",
+    rubric: RubricFile = None,
+    mode: Mode = None,
+    predict: Annotated[bool, typer.Option(help="show the judge's verdict to the experts; it sways them")] = False,
+) -> None:
+    """Rows as tasks or a sheet.  Example: quality-judge labels export rows.jsonl --format csv --output rows.csv"""
+    from quality_judge.card import write_beside
+    from quality_judge.labels.label_studio import setup, tasks
+    from quality_judge.labels.sheet import sheet
+
+    if format not in ("label-studio", "csv"):
+        raise InputError(unknown("format", format, ("label-studio", "csv")))
+    asked, questions = read_questions(rows, mode)
+    by = Rubric.load(rubric) if rubric else NO_RUBRIC
+    said: dict[str, object] = {"rows": len(questions), "mode": asked, "output": str(output)}
+    if format == "csv":
+        write_beside(output, sheet(questions, asked))
+    else:
+        write_beside(output.with_suffix(".xml"), setup(asked, by))
+        said["setup"] = str(output.with_suffix(".xml"))
+        write_beside(output, json.dumps(tasks(questions, asked, by, predict=predict), ensure_ascii=False, indent=1))
+    typer.echo(json.dumps(said))
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="exports of Label Studio, spreadsheets, label files")],
+    output: Annotated[Path, typer.Option(help="label file to write")],
+    rubric: RubricFile = None,
+    rows: Annotated[list[Path] | None, typer.Option(help="the rows as they were drawn; their columns are kept")] = None,
+    rating_cut: Annotated[float | None, typer.Option(help="the least rating that is good")] = None,
+    annotator: Annotated[str | None, typer.Option(help="who labelled, where a file does not say")] = None,
+    encoding: Annotated[str, typer.Option(help="of spreadsheets, such as gb18030")] = "utf-8",
+) -> None:
+    """Labels of other tools as one file.  Example: quality-judge labels import export.json --output labels.jsonl"""
+    from quality_judge.card import write_beside
+    from quality_judge.labels.imported import Reading, import_labels
+
+    known = {question.key: question for question in read_questions(rows)[1]} if rows else {}
+    by = Rubric.load(rubric) if rubric else NO_RUBRIC
+    found = import_labels(files, Reading(by, rating_cut, known, annotator, encoding))
+    write_beside(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.rows))
+    typer.echo(json.dumps({**found.counts, "output": str(output)}))
+
+
+@app.command()
+def agreement(files: Annotated[list[Path], typer.Argument(help="label files of several experts")]) -> None:
+    """How far experts agree on the rows they share.  Example: quality-judge labels agreement ann.jsonl bo.jsonl"""
+    from quality_judge.labels import check_labels, load_labels
+
+    report = check_labels(load_labels(files))
+    for warning in report.warnings:
+        typer.echo(warning, err=True)
+    typer.echo(json.dumps(report.found(), ensure_ascii=False))

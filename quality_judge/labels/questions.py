@@ -141,7 +141,7 @@ def answered(question: Question, mode: str, answer: Answer, **said: Any) -> dict
 
 
 def verdict_of(word: str, rubric: Rubric) -> bool | None:
-    """Good (True) or bad (False) as a person may write it in English or Chinese, or in the rubric's words; else None."""
+    """Good (True) or bad (False) as people write it in English or Chinese, or in the rubric's words; else None."""
     plain = word.strip().casefold()
     own = {rubric.good.strip().casefold(): True, rubric.bad.strip().casefold(): False}
     return {**LABEL_VALUES, **OTHER_WORDS, **own}.get(plain)
