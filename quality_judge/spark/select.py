@@ -73,8 +73,8 @@ def rows_for_labels(
         return _told(shown, _stratified(texts, count))
     if strategy == "kept":
         keep_at, drop_below = _checked_cuts(cuts)
-        marks = {KEEP_AT: keep_at, DROP_BELOW: drop_below}
-        return [row | marks for row in _told(shown, _by_cut(texts, count, keep_at, drop_below))]
+        found = _told(shown, _by_cut(texts, count, keep_at, drop_below))
+        return [row | {KEEP_AT: keep_at, DROP_BELOW: drop_below} for row in found]
     distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
     if strategy == "review":
         return _band(shown, texts, count, distance, cuts)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import RUBRIC
+from labelling_server import RUBRIC
 
 from quality_judge.labels import load_labels
 

@@ -6,7 +6,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import RUBRIC
+from labelling_server import RUBRIC
 
 from quality_judge.errors import InputError
 from quality_judge.labelling.app import Invitations, preferred

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quality_judge.config import conf_folder
 from quality_judge.errors import LabelError
 from quality_judge.labels.imported import Reading, import_labels
 from quality_judge.labels.label_studio import setup, tasks
@@ -17,6 +19,7 @@ from quality_judge.labels.questions import MODES, as_question, read_questions
 from quality_judge.labels.sheet import armed, disarmed, sheet
 from quality_judge.rubric import Category, Rubric
 
+GOLDEN = Path(__file__).parent / "golden" / "label_studio_1.23.2.json"
 RUBRIC = Rubric(
     name="test", criteria="Is it <good>?", good="保留", bad="drop",
     categories=(Category(code="S1", name="Spam"), Category(code="S2", name="Noise")),
@@ -77,6 +80,21 @@ def test_both_forms_of_label_studio_give_the_same_label(tmp_path, kind):
     assert brief.rows == found.rows[:1]
     assert (found.rows[0]["note"], found.rows[0]["seconds"]) == ("too short", 3.5)
     assert {name: found.rows[0][name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("form", ["JSON", "JSON_MIN"])
+def test_what_label_studio_itself_exported_for_tasks_of_ours_is_read(tmp_path, form):
+    # Label Studio 1.23.2 imported what `tasks` and `setup` gave; one annotation of each task was kept, one cancelled.
+    exports = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    files = [written(tmp_path, f"{mode}.json", exports[mode][form]) for mode in MODES]
+    found = import_labels(files, Reading(Rubric.load(conf_folder() / "rubrics" / "worth-keeping.yaml")))
+    assert (found.counts["labels"], found.counts["cancelled"]) == (4, 4 if form == "JSON" else 0)
+    sample, pair, ranking, categories = found.rows
+    assert (sample["label"], sample["completion"], sample["note"]) == (True, "=a 水\n行", "short")
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == ("Why <b>?", "乙", "x")
+    assert ranking["completions"] == ["z", "x", "y"]
+    assert [code for code, applies in categories["labels"].items() if applies] == ["spam", "stub"]
+    assert {(row["annotator"], row["id"], row["inclusion_probability"]) for row in found.rows} == {("1", "7", 0.25)}
 
 
 def test_faults_of_every_file_are_named_once_without_a_word_of_a_row(tmp_path):
