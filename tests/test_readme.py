@@ -25,7 +25,7 @@ from quality_judge.stats.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "training/README.md", "jobs/README.md", "CONTRIBUTING.md", "SECURITY.md")
+DOCUMENTS = (*READMES, "training/README.md", "jobs/README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/labelling.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 IN_CHECKOUT = re.compile(r"(?:conf|jobs|training|tests|quality_judge)/[\w./-]*")
@@ -101,7 +101,8 @@ def faults(text, *, made=()):
             start = next(at for at, word in enumerate(words) if word.endswith(".py"))
             found += programme_faults(words[start:], known)
         elif words[0] == "quality-judge":
-            said = help_of(f"quality_judge {words[1]}")
+            named = " ".join(words[1:3]) if words[1] == "labels" else words[1]
+            said = help_of(f"quality_judge {named}")
             found += [
                 f"{words[1]} has no {word}"
                 for word in words[2:]
@@ -144,7 +145,7 @@ def programme_faults(words, known):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_command_names_programmes_options_and_files_that_exist(name):
-    assert faults(read(name), made={"judges/mine-1"} if name == "jobs/README.md" else ()) == []
+    assert faults(read(name), made={"judges/mine-1"} if name in ("jobs/README.md", "docs/labelling.md") else ()) == []
 
 
 @pytest.mark.slow
@@ -153,7 +154,8 @@ def test_every_command_names_programmes_options_and_files_that_exist(name):
     [
         "make nonsense", "python training/train.py --labels labels.jsonl", "curl example.org",
         "python training/evaluate_judge.py --judges judges/mine-1", "spark-submit --gpu jobs/score_corpus.py",
-        "quality-judge convert-base x --into y", "accelerate launch training/train_judge.py --label labels.jsonl",
+        "quality-judge convert-base x --into y", "quality-judge labels import x --into y",
+        "accelerate launch training/train_judge.py --label labels.jsonl",
         "python jobs/score_corpus.py --format avro", "python jobs/filter_corpus.py --policy conf/policies/none.yaml",
     ],
 )  # fmt: skip
