@@ -114,7 +114,8 @@ def faults(text, *, made=()):
             found += missing(words[2:], known)
             known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "quality-judge":
-            said = help_of(f"quality_judge {words[1]}" if words[1][:2] != "--" else "quality_judge")
+            named = " ".join(words[1:3]) if words[1] == "labels" else words[1]
+            said = help_of(f"quality_judge {named}" if words[1][:2] != "--" else "quality_judge")
             found += [
                 f"{words[1]} has no {word}"
                 for word in words[1:]
@@ -180,7 +181,7 @@ def test_every_command_names_programmes_options_and_files_that_exist(name):
         "python training/evaluate_judge.py --judges judges/mine-1", "spark-submit --gpu jobs/score_corpus.py",
         "quality-judge convert-base x --into y", "accelerate launch training/train_judge.py --label labels.jsonl",
         "quality-judge filter --police x", "quality-judge score --judge judges/none",
-        "pip install 'quality-judge[all]'",
+        "pip install 'quality-judge[all]'", "quality-judge labels import x --into y",
         "python jobs/score_corpus.py --format avro", "python jobs/filter_corpus.py --policy conf/policies/none.yaml",
     ],
 )  # fmt: skip

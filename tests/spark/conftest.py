@@ -20,6 +20,7 @@ DEFAULTS = {
     "filter_corpus": {"judge": None},
     "sample_for_labels": {
         "count": 20, "strategy": "uncertain", "stratum": None, "seed": 0, "keep_at": None, "drop_below": None,
+        "other": None,
     },
 }  # fmt: skip
 
