@@ -178,7 +178,7 @@ def lock_of(spark: SparkSession, output: str) -> Place:
     return final.parent.child(f".{final.name}.lock")
 
 
-def refuse_overlap(spark: SparkSession, given: str, output: str) -> None:
+def refuse_overlap(spark: SparkSession, given: str, output: str, *, option: str = "output") -> None:
     """Raises CorpusError when one of the two paths is, or lies within, the other. given: may be a pattern."""
     pattern = Place.at(spark, given)
     found = [status.getPath().toUri().getPath() for status in pattern.files.globStatus(pattern.path) or []]
@@ -186,7 +186,7 @@ def refuse_overlap(spark: SparkSession, given: str, output: str) -> None:
     for here in found:
         if here == there or here.startswith(f"{there}/") or there.startswith(f"{here}/"):
             raise CorpusError(
-                f"the output {output} and the input {given} lie within one another; choose another --output"
+                f"the {option} {output} and the input {given} lie within one another; choose another --{option}"
             )
 
 
