@@ -22,6 +22,7 @@ from quality_judge.spark.switch import LOG_FOLDER, aside, switch
 
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
+CONTENTS_FOLDER = "contents"
 
 
 class Staging:
@@ -89,7 +90,7 @@ class Staging:
         """Removes what was written; with `keep_shards`, shards that are whole stay for the next run with this plan."""
         if self._run is None:
             self._new.delete()
-        elif not (keep_shards and self._run.child("receipts").listed()):
+        elif not (keep_shards and _acknowledged(self._run)):
             self._run.delete()
 
     def _beside(self, name: str) -> Place:
@@ -124,6 +125,11 @@ class Staging:
                 f"{self.output} exists and holds no {MANIFEST_FILE}, so it is no earlier output of this job and is not "
                 "replaced; choose another --output, or remove it"
             )
+
+
+def _acknowledged(run: Place) -> bool:
+    """Whether some shard of the run has a receipt, of its table or of the contents that a store lacked."""
+    return any(place.child("receipts").listed() for place in (run, run.child(CONTENTS_FOLDER)))
 
 
 def published(

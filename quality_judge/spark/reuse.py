@@ -22,7 +22,7 @@ from quality_judge.spark.fault import refused_read
 from quality_judge.spark.places import Place
 from quality_judge.spark.plan import cut, input_files, named_plan
 from quality_judge.spark.progress import shown
-from quality_judge.spark.publish import refuse_loss
+from quality_judge.spark.publish import CONTENTS_FOLDER, refuse_loss
 from quality_judge.spark.score import KEY_COLUMN, STRUCT_COLUMN, Scoring, balanced, score
 from quality_judge.spark.shards import Receipt, summed, write_shards
 from quality_judge.spark.store import FAULTS, SCHEMA, ScoreStore, Segment, content_key, new_name, storable, with_struct
@@ -41,7 +41,7 @@ class Reuse:
         self.store = store
         self.scoring = scoring
         self.corpus = corpus
-        self.place = run.child("contents")
+        self.place = run.child(CONTENTS_FOLDER)
         self.hang_seconds = hang_seconds
         self._segments: list[Segment] = []
         self._scored: list[str] = []

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from quality_judge.errors import CheckFailed
 from quality_judge.scores import SCORED_COLUMNS
 from quality_judge.spark.score import KEY_COLUMN
 from quality_judge.spark.store import SCHEMA, ScoreStore, content_key, storable
@@ -179,6 +180,26 @@ def test_two_runs_that_stored_the_same_contents_double_no_row(stored, score, tmp
     code, said, _ = score(input=corpus, output=tmp_path / "out", store=tmp_path / "store")
     assert (code, said["rows"], said["store"]["contents_scored"]) == (0, 60, 0)
     assert scored(tmp_path / "out") == scored(out)
+
+
+@pytest.mark.parametrize("where", ["quality_judge.spark.store.storable", "quality_judge.spark.run.gather"])
+def test_a_run_that_ended_half_way_goes_on_and_scores_no_content_again(
+    stored, score, tmp_path, monkeypatch, python_evaluations, where
+):
+    def ended(*_):
+        raise CheckFailed("the machine went away")
+
+    corpus, _, out, first = stored
+    given = {"input": corpus, "output": tmp_path / "out", "store": tmp_path / "store"}
+    with monkeypatch.context() as patched:
+        patched.setattr(where, ended)
+        assert score(**given)[0] == 1
+    assert not (tmp_path / "out").exists()
+    code, said, _ = score(**given)
+    assert (code, said["rows"]) == (0, 60)
+    assert [sum(rows) for rows in python_evaluations()] == [first["store"]["contents_scored"]]
+    assert scored(tmp_path / "out") == scored(out)
+    assert len(list((tmp_path / "store").glob("judge=*/segment=*/_segment.json"))) == 1
 
 
 def test_codes_that_come_from_an_option_or_the_record_are_told_anew(stored, score, tmp_path):
