@@ -146,6 +146,11 @@ class Scorer:
         """`bfloat16` or `float32`: what the model computes in here."""
         return str(self._pool.dtype).removeprefix("torch.")
 
+    @property
+    def threads(self) -> int:
+        """How many batches are computed at once."""
+        return self._pool.threads
+
     def score(self, completions: Column, prompts: Column | None = None) -> Scores:
         """`Scores` of each row. completions, prompts: strings, bytes or None; a null prompt is no prompt."""
         completion, prompt = self._read(completions), self._read(prompts) if prompts is not None else None

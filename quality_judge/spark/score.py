@@ -5,7 +5,7 @@ Scores are never joined back by an id, so that duplicate or missing ids cannot l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
 from quality_judge.errors import CorpusError, listed
-from quality_judge.judge import Judge
+from quality_judge.judge import Judge, load_judge
 from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
 from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
@@ -23,40 +23,69 @@ from quality_judge.spark.udf import score_udf
 
 CORRUPT_COLUMN = "_corrupt_record"
 STRUCT_COLUMN = "_quality"
+KEY_COLUMN = "_quality_key"
 PARTITIONS_PER_CORE = 3
 CHATS = ", or as text column chats: array<struct<role string, content string>>"
+_RESERVED = (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN, KEY_COLUMN)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS; see `score`.
+
+    Its parts are of use where scores come from elsewhere: what the judge reads, and how its answer becomes columns.
+    """
+
+    judge: Judge
+    text_column: str = "text"
+    prompt_column: str | None = None
+    max_bytes: int | None = None
+
+    def __call__(self, df: DataFrame) -> DataFrame:
+        self.refuse(df)
+        return self.finished(df, df.withColumn(STRUCT_COLUMN, score_udf(self.judge)(*self.texts(df))))
+
+    def refuse(self, df: DataFrame) -> None:
+        """Raises CorpusError for a missing column, one that is no text, or a name that is taken."""
+        refuse_unfit(df, self.text_column, self.prompt_column)
+
+    def texts(self, df: DataFrame) -> list[Column]:
+        """What the judge reads of each row; all of it null where a text is too long."""
+        texts = judged_texts(df, self.text_column, self.prompt_column)
+        return texts if self.max_bytes is None else [F.when(~self.too_long(df), text) for text in texts]
+
+    def too_long(self, df: DataFrame) -> Column:
+        """Whether a text of the row has more than `max_bytes`; such a text never leaves the JVM."""
+        if self.max_bytes is None:
+            return F.lit(False)
+        texts = judged_texts(df, self.text_column, self.prompt_column)
+        return reduce(Column.__or__, [_longer(text, self.max_bytes) for text in texts])
+
+    def finished(self, df: DataFrame, judged: DataFrame) -> DataFrame:
+        """The columns of `df` and the scored ones. judged: `df` with the struct of `udf` in STRUCT_COLUMN."""
+        plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
+        scored = judged.select(*[named(df, name) for name in df.columns], *plain)
+        if CORRUPT_COLUMN in df.columns:
+            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
+            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
+        if self.max_bytes is not None:
+            code = F.when(self.too_long(df), TOO_LONG).otherwise(F.col(CODE_COLUMN))
+            scored = scored.withColumn(CODE_COLUMN, code)
+        return scored
 
 
 def score(
     judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None,
     max_bytes: int | None = None,
-) -> Callable[[DataFrame], DataFrame]:  # fmt: skip
+) -> Scoring:  # fmt: skip
     """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
 
     text_column: a column or, as in `doc.text`, a field of strings, bytes or chats (see `engine.chat`).
     max_bytes: a row with a longer text gets the code TOO_LONG; by default it is cut and scored.
     Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
     """
-    scorer = score_udf(judge)
-
-    def transform(df: DataFrame) -> DataFrame:
-        refuse_unfit(df, text_column, prompt_column)
-        plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
-        texts = judged_texts(df, text_column, prompt_column)
-        too_long = F.lit(False)
-        if max_bytes is not None:  # such a text never leaves the JVM
-            too_long = reduce(Column.__or__, [_longer(text, max_bytes) for text in texts])
-            texts = [F.when(~too_long, text) for text in texts]
-        judged = df.withColumn(STRUCT_COLUMN, scorer(*texts))
-        scored = judged.select(*[named(df, name) for name in df.columns], *plain)
-        if CORRUPT_COLUMN in df.columns:
-            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
-            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
-        if max_bytes is not None:
-            scored = scored.withColumn(CODE_COLUMN, F.when(too_long, TOO_LONG).otherwise(F.col(CODE_COLUMN)))
-        return scored
-
-    return transform
+    loaded = judge if isinstance(judge, Judge) else load_judge(judge)
+    return Scoring(loaded, text_column, prompt_column, max_bytes)
 
 
 def _longer(text: Column, max_bytes: int) -> Column:
@@ -97,7 +126,7 @@ def refuse_unfit(df: DataFrame, text_column: str, prompt_column: str | None = No
                 raise CorpusError(f"column {column!r} holds chats, which have prompts of their own; leave prompts out")
         elif not isinstance(kind, StringType | BinaryType):
             raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary{CHATS}")
-    taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN)})
+    taken = sorted({name for name in df.columns if name.lower() in _RESERVED})
     if taken:
         raise CorpusError(
             f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column"

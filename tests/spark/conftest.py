@@ -15,7 +15,7 @@ COPIES = itertools.count(1)
 DEFAULTS = {
     "score_corpus": {
         "format": "parquet", "text_column": "text", "prompt_column": None, "max_bytes": None, "shards": None,
-        "hang_seconds": None, "quarantine": False, "require_signature": None,
+        "hang_seconds": None, "quarantine": False, "require_signature": None, "store": None, "cascade": None,
     },
     "filter_corpus": {"judge": None},
     "sample_for_labels": {
