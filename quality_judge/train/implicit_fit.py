@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +87,7 @@ class ImplicitFitter(ModelFitter):
 
     def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:
         """As for any judge; the epochs are those asked for, for TRL stops no earlier."""
-        adapter = self.adapters.get(-1) or self._twice(partial(self._trained, -1, "on all labels"), method)
+        adapter = self.adapters.get(-1) or self._twice(partial(self._trained, -1, " on all labels"), method)
         model = self._judge(adapter, np.ones(len(self.examples), bool))
         self._refuse_collapse(model)
         note = {
@@ -98,7 +99,7 @@ class ImplicitFitter(ModelFitter):
         outputs = np.full((len(self.examples), self.outputs), np.nan)
         folds = range(self.folds.max() + 1)
         for fold in folds:
-            adapter = self._trained(fold, f"part {fold + 1} of {len(folds)}")
+            adapter = self._trained(fold, f", part {fold + 1} of {len(folds)}")
             model = self._judge(adapter, self.folds != fold)
             held_out = np.flatnonzero(self.folds == fold)
             outputs[held_out] = predicted(model, self.examples, held_out)
@@ -123,9 +124,10 @@ class ImplicitFitter(ModelFitter):
         known = checkpoint.load() if checkpoint else None
         if known:
             return known.tensors
-        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as scratch:
+        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TRL asks transformers for what it will rename
             torch.manual_seed(self.seed)  # the adapter is drawn before TRL sets a seed
-            trainer = self._made(self.folds != fold, scratch, self.progress(f"training (implicit), {stage}"))
+            trainer = self._made(self.folds != fold, scratch, self.progress(f"training (implicit){stage}"))
             trainer.train()
             adapter = extracted_of_writer(trainer.model)
         if checkpoint:
