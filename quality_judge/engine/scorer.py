@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, read_texts, spells
 from quality_judge.engine.watchdog import progressed
@@ -54,14 +56,19 @@ class ForwardPool:
     """Runs batches of ids through a model, several at once: outputs, float32 (n, outputs), in row order.
 
     On the CPU each batch is computed by one thread, which keeps its bits independent of the thread count.
+    prefix: ids that all rows begin with; a verdict model computes them once instead of for every row.
     """
 
-    def __init__(self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(
+        self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int, prefix: Sequence[int] = ()
+    ) -> None:
         self.device = device
         self.dtype = dtype
         self.model = model.eval().to(device)
         self.model.cast(dtype)
         self.threads = threads if device == "cpu" else 1
+        self._prefix = tuple(prefix)
+        self._begun = self.model.begun(prefix) if prefix and isinstance(self.model, VerdictModel) else None
 
     def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
         """Outputs of every row; with `pooled` the pooled states instead. Rows that exhaust memory alone are NaN."""
@@ -71,6 +78,9 @@ class ForwardPool:
         self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """(outputs as `run` gives them, whether the row exhausted memory even alone, bool (n,))."""
+        if self._begun is not None and not pooled:
+            tokens = tokens.where(tokens.positions() >= len(self._prefix))
+            buckets = without_prefix(buckets, len(self._prefix))
         offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
         outputs = np.full((len(tokens.lengths), self._width(pooled)), np.nan, np.float32)
         exhausted = np.zeros(len(tokens.lengths), bool)
@@ -90,6 +100,8 @@ class ForwardPool:
     def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
         """(outputs, exhausted) of one batch. Out of memory: halves are tried, down to a row alone."""
         call = self.model.pooled if pooled else self.model
+        if self._begun is not None and not pooled:
+            call = partial(self.model, begun=self._begun)
         try:
             at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
             return call(*at).float().cpu().numpy(), np.zeros(len(ids), bool)
@@ -270,7 +282,7 @@ def load_scorer(
     spec = judge.spec
     pool = ForwardPool(
         load_model(judge), device=device, dtype=precision or precision_here(device),
-        threads=threads or torch.get_num_threads(),
+        threads=threads or torch.get_num_threads(), prefix=spec.encoding.prefix,
     )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))
     scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)
