@@ -1,6 +1,6 @@
 """What it saves to compute a verdict judge's rubric once: the same judge, rows and threads with and without.
 
-    python benchmarks/prefix_reuse.py [--corpus FOLDER] [--rows 120] [--rounds 5] [--output benchmarks/prefix_reuse.json]
+    python benchmarks/prefix_reuse.py [--corpus FOLDER] [--rows 120] [--rounds 5] [--output FILE]
 
 SmolLM2-135M-Instruct with a rubric whose prompt is some 300 tokens, untrained: a forward pass costs the same. Rounds
 are interleaved and medians are compared; the first round warms up and does not count. Prints ratios, never a lone time.
