@@ -66,6 +66,16 @@ def read_texts(
     return Texts(strings, code, truncated & usable, invalid & ~null, _matches(strings, HIDDEN))
 
 
+def distinct(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row that differs from all before it stands, int64 (m,), and which of those each row equals, (n,)."""
+    key = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        coded = column.dictionary_encode()
+        key = key * len(coded.dictionary) + coded.indices.to_numpy()
+    _, first, back = np.unique(key, return_index=True, return_inverse=True)
+    return first, back
+
+
 def spells(strings: pa.Array, tokens: Sequence[str]) -> np.ndarray:
     """Whether each text spells one of `tokens`, bool (n,)."""
     if not tokens:

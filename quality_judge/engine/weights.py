@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quality_judge.bases import PACKAGED, Base
+from quality_judge.engine.attention import set_scoring_attention
 from quality_judge.engine.controls import refuse_forgotten
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.implicit import load_implicit
@@ -127,6 +128,8 @@ def load_model(judge: Judge) -> ScalarModel:
     if not {HEAD_WEIGHT, HEAD_BIAS} <= set(head):
         raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
+    for body in model.bodies:
+        set_scoring_attention(body)
     return model.eval()
 
 

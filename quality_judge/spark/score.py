@@ -25,6 +25,7 @@ CORRUPT_COLUMN = "_corrupt_record"
 STRUCT_COLUMN = "_quality"
 KEY_COLUMN = "_quality_key"
 PARTITIONS_PER_CORE = 3
+BYTES_PER_PARTITION = 1 << 20
 CHATS = ", or as text column chats: array<struct<role string, content string>>"
 _RESERVED = (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN, KEY_COLUMN)
 
@@ -94,9 +95,20 @@ def _longer(text: Column, max_bytes: int) -> Column:
 
 
 def balanced(df: DataFrame) -> DataFrame:
-    """`df` spread over at least as many partitions as there are cores; untouched when it already is."""
-    cores = df.sparkSession.sparkContext.defaultParallelism
-    return df if df.rdd.getNumPartitions() >= cores else df.repartition(PARTITIONS_PER_CORE * cores)
+    """`df` over enough partitions that no core waits long for the last, its rows dealt out in turn, long and short.
+
+    Some for each task that can run at once, but none with less than BYTES_PER_PARTITION of input, as Spark estimates
+    it: a few rows do not fill a batch. Untouched when there are as many already.
+    """
+    context = df.sparkSession.sparkContext
+    slots = max(1, context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1")))
+    wanted = min(PARTITIONS_PER_CORE * slots, max(slots, estimated_bytes(df) // BYTES_PER_PARTITION))
+    return df if df.rdd.getNumPartitions() >= wanted else df.repartition(wanted)
+
+
+def estimated_bytes(df: DataFrame) -> int:
+    """How many bytes Spark's planner takes `df` for, without reading any; for files their size."""
+    return int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes().toString())
 
 
 def rows_in(df: DataFrame) -> int:
