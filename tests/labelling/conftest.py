@@ -1,4 +1,4 @@
-"""A labelling server, rows to label, and a browser."""
+"""A labelling server, and rows to label."""
 
 import json
 
@@ -19,18 +19,6 @@ def serve():
     yield start
     for server in started:
         server.end()
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """One headless Chromium for all tests."""
-    from chromium import BROWSER, Chromium
-
-    if BROWSER is None:
-        pytest.skip("no Chromium here: apt-get install -y --no-install-recommends chromium")
-    started = Chromium(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
 
 
 @pytest.fixture
