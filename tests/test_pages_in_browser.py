@@ -1,4 +1,4 @@
-"""Every page in a real browser, held against axe-core's rules of accessibility, in both languages, light, dark and narrow.
+"""Every page in a real browser against the rules of axe-core: both languages, light, dark and narrow.
 
 axe-core comes in the package axe-playwright-python, of which only that file is used.
 """
