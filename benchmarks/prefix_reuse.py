@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import corpus_folder, texts_of
 from safetensors.torch import save
-from score_speed import SHARED_CORPUS, texts_of
 
 from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig
-from quality_judge.demo import gather_corpus
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.scorer import ForwardPool, load_scorer
 from quality_judge.engine.verdict import row_ids
@@ -85,10 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        corpus = options.corpus or (SHARED_CORPUS if SHARED_CORPUS.is_dir() else None)
-        if corpus is None:
-            corpus = scratch / "corpus"
-            gather_corpus(corpus)
+        corpus = corpus_folder(options.corpus, scratch)
         judge = untrained_judge(scratch / "judge", ready_base(BASE))
         texts = texts_of(corpus, options.rows)
         once, whole = load_scorer(judge, prove=False), load_scorer(judge, prove=False)
