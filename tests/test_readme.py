@@ -23,6 +23,7 @@ from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE, SIGNATURE_FILE
 from quality_judge.labels import load_labels
 from quality_judge.policy import Policy
 from quality_judge.programme import programme_file
+from quality_judge.project import PLACES
 from quality_judge.rubric import Rubric
 from quality_judge.scores import CODES, FLAGS
 from quality_judge.stats.metrics import METRICS
@@ -38,6 +39,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 IN_CHECKOUT = re.compile(r"(?:conf|jobs|training|tests|quality_judge)/[\w./-]*")
 READERS_OWN = {"labels.jsonl", "test.jsonl", "corpus", "corpus.jsonl", "answers", "scored", "judges/mine-1", "filtered"}
+OF_A_PROJECT = {*PLACES, *(f"labels/example.{language}.jsonl" for language in ("en", "zh"))}
 INPUTS = {
     "--judge",
     "--input",
@@ -98,7 +100,7 @@ def help_of(programme):
 
 def faults(text, *, made=()):
     """What in the commands of a document is not real. made: what its reader has already."""
-    known, found = {*READERS_OWN, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
+    known, found = {*READERS_OWN, *OF_A_PROJECT, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
     for words in commands(text):
         if words[0] == "make":
             found += [f"make {target}" for target in words[1:] if not re.search(rf"^{target}:", read("Makefile"), re.M)]
