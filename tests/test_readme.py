@@ -16,7 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from quality_judge.cli import app
 from quality_judge.cli.programmes import PROGRAMMES, options_of
 from quality_judge.config import JudgeConfig, TrainConfig, conf_folder, load_judge_config
 from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE, SIGNATURE_FILE
@@ -90,12 +92,16 @@ def help_of(programme):
         home = Path(find_spec("pyspark").origin).parent
         environment["SPARK_HOME"] = str(home)
         command = [str(home / "bin" / "spark-submit"), "--help"]
-    elif programme.split()[0] == "quality_judge":
-        command = [sys.executable, "-m", *programme.split(), "--help"]
     else:
         command = [sys.executable, str(ROOT / programme), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     return done.stdout + done.stderr
+
+
+def command_of(name):
+    """The command of that name, or the command line itself where an option stands in its place."""
+    everything = get_command(app)
+    return everything if name.startswith("--") else everything.commands[name]
 
 
 def faults(text, *, made=()):
@@ -116,12 +122,8 @@ def faults(text, *, made=()):
             found += missing(words[2:], known)
             known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "quality-judge":
-            said = help_of(f"quality_judge {words[1]}" if words[1][:2] != "--" else "quality_judge")
-            found += [
-                f"{words[1]} has no {word}"
-                for word in words[1:]
-                if word.startswith("--") and word not in OPTION.findall(said)
-            ]
+            said = {option for parameter in command_of(words[1]).params for option in parameter.opts}
+            found += [f"{words[1]} has no {word}" for word in words[1:] if word.startswith("--") and word not in said]
             known |= {word for word in words[2:] if words[1] == "pull"}
         elif words[0] == "pip":
             wanted = re.findall(r"quality-judge\[(\w+)\]", " ".join(words))
