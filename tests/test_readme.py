@@ -98,10 +98,12 @@ def help_of(programme):
     return done.stdout + done.stderr
 
 
-def command_of(name):
-    """The command of that name, or the command line itself where an option stands in its place."""
-    everything = get_command(app)
-    return everything if name.startswith("--") else everything.commands[name]
+def command_of(words):
+    """The command that the words name, of a group too, or the command line itself where an option stands first."""
+    found = get_command(app)
+    for word in words:
+        found = getattr(found, "commands", {}).get(word, found)
+    return found
 
 
 def faults(text, *, made=()):
@@ -122,7 +124,7 @@ def faults(text, *, made=()):
             found += missing(words[2:], known)
             known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "quality-judge":
-            said = {option for parameter in command_of(words[1]).params for option in parameter.opts}
+            said = {option for parameter in command_of(words[1:3]).params for option in parameter.opts}
             found += [f"{words[1]} has no {word}" for word in words[1:] if word.startswith("--") and word not in said]
             known |= {word for word in words[2:] if words[1] == "pull"}
         elif words[0] == "pip":
@@ -184,7 +186,7 @@ def test_every_command_names_programmes_options_and_files_that_exist(name):
         "python training/evaluate_judge.py --judges judges/mine-1", "spark-submit --gpu jobs/score_corpus.py",
         "quality-judge convert-base x --into y", "accelerate launch training/train_judge.py --label labels.jsonl",
         "quality-judge filter --police x", "quality-judge score --judge judges/none",
-        "pip install 'quality-judge[all]'",
+        "pip install 'quality-judge[all]'", "quality-judge labels import x --into y",
         "python jobs/score_corpus.py --format avro", "python jobs/filter_corpus.py --policy conf/policies/none.yaml",
     ],
 )  # fmt: skip

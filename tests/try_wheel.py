@@ -32,6 +32,7 @@ WANTED = (
     "quality_judge/py.typed", "quality_judge/report.html.jinja", "quality_judge/cli/__init__.py",
     *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted(ROOT.glob("training/*.py"))),
     *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted(ROOT.glob("jobs/**/*.py"))),
+    *(f"quality_judge/labelling/{name}" for name in ("label.html.jinja", "label.js", "label.css", "words.yaml")),
     *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted((ROOT / "conf").rglob("*.*")) if path.is_file()),
 )  # fmt: skip
 USE = """

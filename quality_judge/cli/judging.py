@@ -1,4 +1,4 @@
-"""Commands on one judge and one machine: score a file, attack the judge, sign it, make a base of a ChatGLM3."""
+"""Commands on one judge and one machine: score a file, plan a run, attack it, sign it, make a base of a ChatGLM3."""
 
 from __future__ import annotations
 
@@ -81,3 +81,26 @@ def convert_base(
     from quality_judge.engine.chatglm import convert_chatglm
 
     typer.echo(json.dumps(convert_chatglm(folder, output)))
+
+
+@app.command()
+def plan(
+    judge: Folder,
+    input: Annotated[Path, typer.Option(help="corpus: a file or a folder on this machine")],
+    text_column: Annotated[str, typer.Option(help="column with the text")] = "text",
+    prompt_column: Annotated[str | None, typer.Option(help="column with the prompt")] = None,
+    format: Annotated[str | None, typer.Option(help="parquet, json or csv; by the names when left out")] = None,
+    rows: Annotated[int, typer.Option(help="rows of the sample")] = 1000,
+    workers: Annotated[int, typer.Option(help="machines like this one")] = 1,
+    gpus: Annotated[int | None, typer.Option(help="GPUs like the one here, instead of workers")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="of one worker or GPU")] = None,
+) -> None:
+    """Hours, memory and cost of scoring, before the run.  Example: quality-judge plan --judge J --input corpus"""
+    from quality_judge.corpus_sample import sample_corpus
+    from quality_judge.engine.scorer import load_scorer
+    from quality_judge.planning import in_words, make_plan
+
+    wanted = [text_column] if prompt_column is None else [prompt_column, text_column]
+    sample = sample_corpus(input, wanted, rows=rows, format=format)
+    found = make_plan(load_scorer(load_judge(judge)), sample, workers=workers, gpus=gpus, price_per_hour=price_per_hour)
+    typer.echo("\n".join([*in_words(found), json.dumps(found)]))
