@@ -16,13 +16,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from quality_judge.cli import app
 from quality_judge.cli.programmes import PROGRAMMES, options_of
 from quality_judge.config import JudgeConfig, TrainConfig, conf_folder, load_judge_config
 from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE, SIGNATURE_FILE
 from quality_judge.labels import load_labels
 from quality_judge.policy import Policy
 from quality_judge.programme import programme_file
+from quality_judge.project import PLACES
 from quality_judge.rubric import Rubric
 from quality_judge.scores import CODES, FLAGS
 from quality_judge.stats.metrics import METRICS
@@ -38,6 +41,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 IN_CHECKOUT = re.compile(r"(?:conf|jobs|training|tests|quality_judge)/[\w./-]*")
 READERS_OWN = {"labels.jsonl", "test.jsonl", "corpus", "corpus.jsonl", "answers", "scored", "judges/mine-1", "filtered"}
+OF_A_PROJECT = {*PLACES, *(f"labels/example.{language}.jsonl" for language in ("en", "zh"))}
 INPUTS = {
     "--judge",
     "--input",
@@ -88,17 +92,23 @@ def help_of(programme):
         home = Path(find_spec("pyspark").origin).parent
         environment["SPARK_HOME"] = str(home)
         command = [str(home / "bin" / "spark-submit"), "--help"]
-    elif programme.split()[0] == "quality_judge":
-        command = [sys.executable, "-m", *programme.split(), "--help"]
     else:
         command = [sys.executable, str(ROOT / programme), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     return done.stdout + done.stderr
 
 
+def command_of(words):
+    """The command that the words name, of a group too, or the command line itself where an option stands first."""
+    found = get_command(app)
+    for word in words:
+        found = getattr(found, "commands", {}).get(word, found)
+    return found
+
+
 def faults(text, *, made=()):
     """What in the commands of a document is not real. made: what its reader has already."""
-    known, found = {*READERS_OWN, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
+    known, found = {*READERS_OWN, *OF_A_PROJECT, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
     for words in commands(text):
         if words[0] == "make":
             found += [f"make {target}" for target in words[1:] if not re.search(rf"^{target}:", read("Makefile"), re.M)]
@@ -114,13 +124,8 @@ def faults(text, *, made=()):
             found += missing(words[2:], known)
             known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "quality-judge":
-            named = " ".join(words[1:3]) if words[1] == "labels" else words[1]
-            said = help_of(f"quality_judge {named}" if words[1][:2] != "--" else "quality_judge")
-            found += [
-                f"{words[1]} has no {word}"
-                for word in words[1:]
-                if word.startswith("--") and word not in OPTION.findall(said)
-            ]
+            said = {option for parameter in command_of(words[1:3]).params for option in parameter.opts}
+            found += [f"{words[1]} has no {word}" for word in words[1:] if word.startswith("--") and word not in said]
             known |= {word for word in words[2:] if words[1] == "pull"}
         elif words[0] == "pip":
             wanted = re.findall(r"quality-judge\[(\w+)\]", " ".join(words))
