@@ -103,6 +103,7 @@ def faults(text, *, made=()):
         elif words[0] == "quality-judge":
             named = " ".join(words[1:3]) if words[1] == "labels" else words[1]
             said = help_of(f"quality_judge {named}")
+            known |= {value for name, value in pairs(words) if name == "--output"}
             found += [
                 f"{words[1]} has no {word}"
                 for word in words[2:]
