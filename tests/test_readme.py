@@ -127,6 +127,7 @@ def faults(text, *, made=()):
             said = {option for parameter in command_of(words[1:3]).params for option in parameter.opts}
             found += [f"{words[1]} has no {word}" for word in words[1:] if word.startswith("--") and word not in said]
             known |= {word for word in words[2:] if words[1] == "pull"}
+            known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "pip":
             wanted = re.findall(r"quality-judge\[(\w+)\]", " ".join(words))
             found += [f"there is no extra {extra}" for extra in wanted if f'"{extra}":' not in read("setup.py")]

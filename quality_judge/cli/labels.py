@@ -44,11 +44,15 @@ def label(
         raise MissingExtra(str(error.name), "label") from None
     from quality_judge.labelling.session import Session
     from quality_judge.labelling.store import Store
+    from quality_judge.pages import LANGUAGES
 
+    if language not in (None, *LANGUAGES):
+        raise InputError(unknown("language", language, LANGUAGES))
+    by = Rubric.load(rubric) if rubric else NO_RUBRIC
     asked, questions = read_questions(rows, mode)
     invitations, listening = Invitations.to(annotator or []), listen(port)
     store = Store(output)
-    session = Session(questions, asked, Rubric.load(rubric) if rubric else NO_RUBRIC, store, per_row=per_row)
+    session = Session(questions, asked, by, store, per_row=per_row)
     typer.echo(f"{len(questions)} rows, mode {asked}; answers go to {output}. Ctrl-C ends; open:", err=True)
     for token, name in invitations.names.items():
         typer.echo(f"{name or 'everybody'}: http://{HOST}:{listening.getsockname()[1]}/{token}/", err=True)

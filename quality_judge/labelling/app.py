@@ -11,6 +11,7 @@ import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +127,8 @@ def serve(session: Session, invitations: Invitations, listening: socket.socket, 
     """Serves until it is interrupted. listening: as `listen` gave it."""
     app = create_app(session, invitations, port=listening.getsockname()[1], language=language)
     config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False, lifespan="off")
-    uvicorn.Server(config).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # which is how it is meant to end
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(port: int) -> socket.socket:

@@ -63,8 +63,20 @@ function show(found) {
   state.order = found.question ? found.question.texts.map((_, place) => place) : [];
   if (mode === "rank") arrange();
   showProgress(found);
-  const first = find("texts").querySelector(".row-text");
-  if (first) first.focus({ preventScroll: true });
+  focusText();
+}
+
+// A single text takes the focus, so that the arrow keys move it. Of several none may, for it would look like the chosen one.
+function focusText() {
+  const texts = find("texts").querySelectorAll(".row-text");
+  if (texts.length === 1) texts[0].focus({ preventScroll: true });
+  else document.activeElement?.blur();
+}
+
+function scroll(key) {
+  const step = { ArrowDown: 60, ArrowUp: -60, " ": 300, PageDown: 300, PageUp: -300 }[key];
+  if (step) for (const text of find("texts").querySelectorAll(".row-text")) text.scrollBy({ top: step });
+  return Boolean(step);
 }
 
 function panel(text, place) {
@@ -258,13 +270,14 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "Escape") {
       event.preventDefault();
       find("note-box").hidden = !find("note").value.trim();
-      const first = find("texts").querySelector(".row-text");
-      if (first) first.focus({ preventScroll: true });
+      focusText();
     }
     return;
   }
   const onButton = event.target.closest("button, a, summary") && (event.key === "Enter" || event.key === " ");
-  if (event.repeat || onButton) return;
+  if (onButton) return;
+  if (document.activeElement === document.body && scroll(event.key)) event.preventDefault();
+  if (event.repeat) return;
   if (press(pressed(event))) event.preventDefault();
 });
 

@@ -85,6 +85,9 @@ def test_experts_at_once_each_under_their_own_name_lose_nothing_and_see_how_far_
     undone = server.ask("undo", server.links["Ann"])[1]
     assert (undone["undone"], undone["done"]) == (True, 23)
     assert len(load_labels([output])) == 47
+    server.end()
+    assert server.process.returncode == 0
+    assert json.loads(server.log.read_text().splitlines()[-1])["labels"] == 47
 
 
 def test_with_so_many_a_row_the_work_is_shared_and_an_open_row_is_given_to_nobody_else(serve, drawn, tmp_path):
