@@ -55,11 +55,8 @@ class Scoring:
 
     def texts(self, df: DataFrame) -> list[Column]:
         """What the judge reads of each row; all of it null where a text is too long."""
-        return (
-            [F.when(~self.too_long(df), named(df, column)) for column in self.columns]
-            if self.max_bytes
-            else [named(df, column) for column in self.columns]
-        )
+        texts = [named(df, column) for column in self.columns]
+        return texts if self.max_bytes is None else [F.when(~self.too_long(df), text) for text in texts]
 
     def too_long(self, df: DataFrame) -> Column:
         """Whether a text of the row has more than `max_bytes`; such a text never leaves the JVM."""
