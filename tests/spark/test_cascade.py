@@ -3,6 +3,7 @@
 import json
 import math
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -74,11 +75,18 @@ def test_a_real_cheap_judge_saves_rows_and_the_certificates_say_what_holds(made,
     assert all(each["lower_bound"] >= each["target"] for each in cascade.promises)
 
 
-@pytest.fixture
-def passes(made, cheap, large, run_job, texts, tmp_path):
-    """(cheap table, large table, table of the cascade, its summary) of the same rows."""
-    import pyarrow as pa
+@pytest.fixture(scope="module")
+def already():
+    """What `passes` has made; its jobs need a fixture of each test."""
+    return []
 
+
+@pytest.fixture
+def passes(already, made, cheap, large, run_job, texts, tmp_path_factory):
+    """(cheap table, large table, table of the cascade, its summary, their folder) of the same rows."""
+    if already:
+        return already[0]
+    tmp_path = tmp_path_factory.mktemp("passes")
     some = [text.encode() if isinstance(text, str) else text for text in texts[:60]]
     pq.write_table(pa.table({"id": range(60), "text": pa.array(some, pa.binary())}), tmp_path / "in.parquet")
     cascade, _ = made
@@ -89,7 +97,8 @@ def passes(made, cheap, large, run_job, texts, tmp_path):
     given = {"judge": large.folder, "cascade": tmp_path / "c.json", "input": tmp_path / "cheap"}
     code, said, shown = run_job("score_corpus", **given, output=tmp_path / "both")
     assert code == 0, shown
-    return (*[by_id(tmp_path / name) for name in ("cheap", "large", "both")], said, tmp_path)
+    already.append((*[by_id(tmp_path / name) for name in ("cheap", "large", "both")], said, tmp_path))
+    return already[0]
 
 
 def by_id(folder):

@@ -202,6 +202,18 @@ def test_a_run_that_ended_half_way_goes_on_and_scores_no_content_again(
     assert len(list((tmp_path / "store").glob("judge=*/segment=*/_segment.json"))) == 1
 
 
+def test_rows_with_a_fault_come_out_as_they_are_and_are_tried_again(stored, score, tmp_path, monkeypatch):
+    for module in ("store", "reuse"):  # as if an empty text were a fault of the machine
+        monkeypatch.setattr(f"quality_judge.spark.{module}.FAULTS", ("EMPTY_TEXT",))
+    corpus, _, out, first = stored
+    expected = [first["store"]["contents_scored"], 2]
+    for name, new in zip(("first", "again"), expected, strict=True):
+        code, said, _ = score(input=corpus, output=tmp_path / name, store=tmp_path / "store")
+        assert (code, said["store"]["contents_scored"]) == (0, new)
+        assert scored(tmp_path / name) == scored(out)
+    assert said["store"]["added"] == 0
+
+
 def test_codes_that_come_from_an_option_or_the_record_are_told_anew(stored, score, tmp_path):
     corpus, store, _, _ = stored
     shutil.copytree(store, tmp_path / "store")
