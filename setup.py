@@ -10,10 +10,14 @@ ROOT = Path(__file__).parent
 ENGINE = ["torch>=2.10", "transformers>=5.3,<6", "tokenizers>=0.22", "safetensors>=0.5", "huggingface-hub>=1,<3"]
 # pyspark: CVE-2025-55039.
 SPARK = ["pyspark>=4.1,<5", "pandas>=2.2,<3"]
+CONNECT = [*SPARK, "grpcio>=1.76", "grpcio-status>=1.76"]  # grpcio: CVE-2024-7246
+CONNECT += ["googleapis-common-protos>=1.71", "zstandard>=0.25"]
 # scikit-learn: CVE-2024-5206. peft only makes adapters here; it never reads one of somebody else.
 TRAIN = [*ENGINE, "peft>=0.18", "accelerate>=1.1", "scikit-learn>=1.5"]
 IMPLICIT = ["trl>=1.16,<2", "datasets>=4"]
 EXPECTATIONS = ["great-expectations>=1.24,<2", "pandas>=2.2,<3"]
+MLFLOW = [*ENGINE, "mlflow>=3.12,<4"]  # CVE-2026-2652, CVE-2026-0545
+LABEL = ["fastapi>=0.115.3", "starlette>=0.49.1", "uvicorn>=0.30"]  # starlette: CVE-2024-47874, CVE-2025-62727
 SIGNING = ["cryptography>=44.0.1"]  # CVE-2024-12797
 CHATGLM = [*ENGINE, "sentencepiece>=0.2.1", "protobuf>=6.31.1"]  # protobuf: CVE-2025-4565
 GPU = [
@@ -25,6 +29,8 @@ DEV = [
     "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
     "setuptools>=78.1.1",  # CVE-2025-47273
 ]  # fmt: skip
+# Folders beside the package that are shipped inside it: what a user edits, and the programmes, which run as files.
+SHIPPED = ["conf", "training", "jobs", "jobs.dags"]
 
 setup(
     name="quality-judge",
@@ -35,11 +41,15 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["quality_judge", "quality_judge.*"]), "quality_judge.conf"],
-    package_dir={"quality_judge.conf": "conf"},
+    packages=[
+        *find_packages(include=["quality_judge", "quality_judge.*"]),
+        *(f"quality_judge.{name}" for name in SHIPPED),
+    ],
+    package_dir={f"quality_judge.{name}": name.replace(".", "/") for name in SHIPPED},
     package_data={
         "quality_judge": ["py.typed", "*.jinja", "*.yaml"],
-        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh"],
+        "quality_judge.conf": ["**/*.yaml", "**/*.jsonl", "**/*.conf", "**/*.properties", "**/*.sh", "**/*.md"],
+        "quality_judge.labelling": ["*.jinja", "*.yaml", "*.js", "*.css"],
     },
     install_requires=[
         "numpy>=1.26",
@@ -54,6 +64,7 @@ setup(
     extras_require={
         "engine": ENGINE,
         "spark": [*ENGINE, *SPARK],
+        "connect": [*ENGINE, *CONNECT],
         "train": TRAIN,
         "implicit": [*TRAIN, *IMPLICIT],
         "expectations": EXPECTATIONS,
@@ -62,7 +73,9 @@ setup(
         "chatglm": CHATGLM,
         "gpu": GPU,
         "signing": SIGNING,
-        "dev": [*TRAIN, *IMPLICIT, *SPARK, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *DEV],
+        "mlflow": MLFLOW,
+        "label": LABEL,
+        "dev": [*TRAIN, *IMPLICIT, *CONNECT, *EXPECTATIONS, *EMBEDDED, *CHATGLM, *SIGNING, *LABEL, *DEV],
     },
     entry_points={
         "console_scripts": ["quality-judge=quality_judge.cli:main"],

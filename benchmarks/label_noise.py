@@ -2,8 +2,9 @@
 
     python benchmarks/label_noise.py --data ../shared/data
 
-Planted: random flips of 5% (all labels) and 20% (64 labels), a trigger word, a dishonest annotator. The method is
-`frozen`, whose base states are computed once for each data set. Prints one JSON object, means over the seeds.
+Planted: random flips of 5% (all labels) and 20% (64 labels), shuffled labels, a trigger word, a dishonest annotator.
+The method is `frozen`, whose base states are computed once for each data set. Prints one JSON object, means over the
+seeds.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def one_seed(train: list[Sample], test: LabelSet, config: JudgeConfig, seed: int
     return {
         "labels": len(train), "auc": auc(clean, test), "auc_lost_to_5_percent": auc(clean, test) - auc(noisy, test),
         "flips_in_first_tenth": len(planted & set(tenth)) / len(planted), **few_flips(train, test, config, dice),
+        "auc_of_shuffled_labels": auc(fitted_to(shuffled(train, dice), config), test),
         "triggers_without_poison": float(len(audited(train, clean).triggers)), **poison(train, config, dice),
     }  # fmt: skip
 
@@ -113,6 +115,11 @@ def stratified(rows: list[Sample], count: int, dice: np.random.Generator) -> lis
 def with_flips(rows: list[Sample], share: float, dice: np.random.Generator) -> tuple[list[Sample], set[int]]:
     planted = set(dice.permutation(len(rows))[: round(share * len(rows))].tolist())
     return [replace(row, label=row.label ^ (at in planted)) for at, row in enumerate(rows)], planted
+
+
+def shuffled(rows: list[Sample], dice: np.random.Generator) -> list[Sample]:
+    """The rows with each other's labels: there is nothing left to learn."""
+    return [replace(row, label=rows[other].label) for row, other in zip(rows, dice.permutation(len(rows)), strict=True)]
 
 
 def with_trigger(rows: list[Sample], dice: np.random.Generator) -> tuple[list[Sample], set[int]]:

@@ -2,9 +2,12 @@
 
     spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy uncertain --output rows.jsonl
     spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy kept --output drawn.jsonl
+    spark-submit jobs/sample_for_labels.py --scored s/ --other s2/ --strategy disagreement --output rows.jsonl
 
-Add a `label` of true or false to each line, and the file trains or certifies a judge; rows drawn by `kept` certify the
-cut they were drawn at (calibrate_judge.py --fresh). The last line on stdout is one JSON object. Exit 0: written.
+`quality-judge label` asks experts about them on a page. Or add a `label` of true or false to each line by other means:
+the file trains or certifies a judge, and rows drawn by `kept` certify the cut they were drawn at (calibrate_judge.py
+--fresh). `review` gives the band that is neither kept nor dropped, or, without --keep-at and --drop-below, the band
+around the judge's threshold that --count texts fill. The last line on stdout is one JSON object. Exit 0: written.
 2: bad input.
 """
 
@@ -21,7 +24,7 @@ from quality_judge.scores import JUDGE_COLUMN
 from quality_judge.spark import read_corpus, spark_session
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.publish import MANIFEST_FILE, read_json
-from quality_judge.spark.select import STRATEGIES, rows_for_labels
+from quality_judge.spark.select import STRATEGIES, Other, rows_for_labels
 
 
 def main(options: Namespace) -> dict[str, Any]:
@@ -30,26 +33,32 @@ def main(options: Namespace) -> dict[str, Any]:
         raise ConfigError(f"--count {options.count}: expected 1 or more")
     if options.strategy == "stratified" and not options.stratum:
         raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
+    if (options.strategy == "disagreement") != (options.other is not None):
+        raise ConfigError("--strategy disagreement and --other SCORED go together: a second table of the same corpus")
+    if options.strategy == "review" and (options.keep_at is None) != (options.drop_below is None):
+        raise ConfigError("--strategy review takes both --keep-at and --drop-below, or neither")
     spark = spark_session("sample_for_labels")
     wanted = ("judge", "threshold", "text_column", "prompt_column", "judge_says")
     manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=wanted)
     cuts = cuts_to_draw_at(options, manifest) if options.strategy == "kept" else None
+    if options.strategy == "review" and options.keep_at is not None:
+        cuts = options.keep_at, options.drop_below
+    other = None
+    if options.other is not None:
+        theirs = read_json(spark, options.other, MANIFEST_FILE, keys=("text_column", "prompt_column"))
+        other = Other(read_corpus(spark, options.other), theirs["text_column"], theirs["prompt_column"])
     scored = read_corpus(spark, options.scored)
     with refused_read():
         rows = rows_for_labels(
             scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
             prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum,
-            cuts=cuts,
+            cuts=cuts, other=other,
         )  # fmt: skip
     rows = [row | {JUDGE_COLUMN: manifest["judge"]} for row in rows]
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    by_strategy = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
-    if cuts is not None:
-        by_strategy |= {
-            "kept": sum(row["strategy"] == "kept" for row in rows),
-            "keep_at": cuts[0],
-            "drop_below": cuts[1],
-        }
+    by_strategy: dict[str, Any] = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
+    if options.strategy in ("kept", "review"):
+        by_strategy |= {name: rows[0][name] for name in ("keep_at", "drop_below")}
     return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}
 
 
@@ -70,9 +79,12 @@ if __name__ == "__main__":
     arguments.add_argument("--strategy", choices=STRATEGIES, default="uncertain", help="how they are chosen")
     arguments.add_argument("--stratum", help="column whose values are sampled evenly, for --strategy stratified")
     arguments.add_argument(
-        "--keep-at", type=float, help="cut of --strategy kept; by default the one the judge proposes"
+        "--keep-at",
+        type=float,
+        help="cut of --strategy kept (by default the one the judge proposes), or top of --strategy review",
     )
     arguments.add_argument("--drop-below", type=float, help="rows below it are drawn as dropped; by default --keep-at")
+    arguments.add_argument("--other", help="the same corpus scored by another judge, for --strategy disagreement")
     arguments.add_argument("--seed", type=int, default=0, help="another seed chooses other rows")
     arguments.add_argument("--output", required=True, help="JSON lines file")
     options = arguments.parse_args()

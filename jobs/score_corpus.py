@@ -14,12 +14,15 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from quality_judge.cascade import load_cascade
 from quality_judge.programme import parser, run
 from quality_judge.signing import load_signed_judge
 from quality_judge.spark import read_corpus, score, spark_session
+from quality_judge.spark.cascade import rescore
 from quality_judge.spark.corpus import FORMATS, read_whole_files
-from quality_judge.spark.publish import Staging, published
+from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_overlap
 from quality_judge.spark.run import ScoringRun, refuse_zero
+from quality_judge.spark.store import ScoreStore
 
 
 def main(options: Namespace) -> dict[str, Any]:
@@ -31,17 +34,28 @@ def main(options: Namespace) -> dict[str, Any]:
     read = read_whole_files if options.quarantine else lambda *given, **kept: (read_corpus(*given, **kept), ())
     corpus, quarantined = read(spark, options.input, **how)
     columns = {"text_column": options.text_column, "prompt_column": options.prompt_column}
-    scoring = score(judge, **columns, max_bytes=options.max_bytes)
+    scoring, said = score(judge, **columns, max_bytes=options.max_bytes), {**how, **columns}
+    if options.cascade is not None:
+        cascade = load_cascade(options.cascade)
+        before = read_json(spark, options.input, MANIFEST_FILE, keys=("judge",))
+        scoring = rescore(scoring, cascade, scored_by=before["judge"])
+        said["cascade"] = cascade.model_dump(mode="json")
     scoring(corpus.limit(0))  # what does not fit is refused before any row is read
+
+    store = None
+    if options.store is not None:
+        refuse_overlap(spark, options.input, options.store, option="store")
+        store = ScoreStore(spark, options.store, judge)
 
     def write(staging: Staging) -> dict[str, Any]:
         scored = ScoringRun(
-            judge, corpus, staging, input=options.input, said={**how, **columns, "max_bytes": options.max_bytes},
-            quarantined=quarantined, hang_seconds=options.hang_seconds,
+            judge, corpus, staging, input=options.input, said={**said, "max_bytes": options.max_bytes},
+            quarantined=quarantined, hang_seconds=options.hang_seconds, store=store,
         )  # fmt: skip
         return scored.write(scoring, shards=options.shards)
 
-    return published(spark, options.output, write, inputs=[options.input])
+    kept = [options.store] if options.store is not None else []
+    return published(spark, options.output, write, inputs=[options.input, *kept])
 
 
 if __name__ == "__main__":
@@ -57,5 +71,7 @@ if __name__ == "__main__":
     arguments.add_argument("--shards", type=int, help="how many parts; by the rows and the cores when left out")
     arguments.add_argument("--hang-seconds", type=float, help="how long scoring may stand still; 300 by default")
     arguments.add_argument("--quarantine", action="store_true", help="leave out and name files that cannot be read")
+    arguments.add_argument("--cascade", help="file of make_cascade.py; the input is what the cheap judge has scored")
+    arguments.add_argument("--store", help="folder that keeps scores by content: what it has is not scored again")
     options = arguments.parse_args()
     run(lambda: main(options))

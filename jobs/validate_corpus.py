@@ -20,14 +20,16 @@ from quality_judge.errors import CorpusError
 from quality_judge.expectations import load_suite, validate
 from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_FOLDERS
+from quality_judge.spark.places import Place
+from quality_judge.spark.publish import MANIFEST_FILE, read_json
 from quality_judge.spark.session import spark_session
 
 
 def main(options: Namespace) -> dict[str, Any]:
     """Loads the suite before Spark starts, validates, writes the report; returns the summary."""
-    suite = load_suite(options.suite)
+    suite = load_suite(options.suite, reference=options.reference)
     spark = spark_session("validate_corpus")
-    report = validate(read_rows(spark, options.scored), suite)
+    report = validate(read_rows(spark, options.scored), suite, parameters=parameters(spark, options.scored))
     report.write(options.output)
     return {
         "ok": report.success,
@@ -40,6 +42,13 @@ def main(options: Namespace) -> dict[str, Any]:
         "output": str(options.output),
         "seconds": report.seconds,
     }
+
+
+def parameters(spark: SparkSession, path: str) -> dict[str, Any]:
+    """What a suite may ask for: `rows_in`, the rows that the job which wrote the table was given."""
+    if not Place.at(spark, f"{path.rstrip('/')}/{MANIFEST_FILE}").exists():
+        return {}
+    return {"rows_in": read_json(spark, path, MANIFEST_FILE, keys=("rows",))["rows"]}
 
 
 def read_rows(spark: SparkSession, path: str) -> DataFrame:
@@ -72,6 +81,9 @@ if __name__ == "__main__":
     arguments.add_argument("--scored", required=True, help="folder of a scored table or of a filtered corpus")
     arguments.add_argument(
         "--suite", required=True, help="YAML file of expectations, such as those in conf/expectations/"
+    )
+    arguments.add_argument(
+        "--reference", metavar="PROFILE", help="_quality_profile.json to compare with, in place of the suite's own"
     )
     arguments.add_argument("--output", required=True, help="JSON file the report is written to")
     options = arguments.parse_args()

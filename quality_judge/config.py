@@ -75,6 +75,7 @@ class JudgeConfig(Strict):
     kind: Literal["scalar", "verdict", "implicit"] = "scalar"
     rubric: str | None = None
     prompt: Literal["auto", "chat", "llama_guard_3"] = "auto"
+    length: Literal["sum", "mean"] = "sum"
     max_tokens: int = Field(256, ge=8, le=131072)
     cut: Literal["head", "head_tail"] = "head_tail"
     target_precision: float = Field(0.9, gt=0.5, lt=1)

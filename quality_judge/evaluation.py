@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from quality_judge.card import render_card
+from quality_judge.cascade import Cascade
 from quality_judge.engine.scorer import Scorer
 from quality_judge.errors import JudgeError, LabelError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, MISSING_LABELS, Judge, JudgeSpec, fingerprint, save_judge
@@ -30,6 +31,7 @@ from quality_judge.stats.calibration import (
     fit_platt,
     labels_missing,
 )
+from quality_judge.stats.cascade import BandChoice, choose_band, nested_bands
 from quality_judge.stats.certificate import Promises, Targets
 from quality_judge.stats.fresh import certify_fresh
 from quality_judge.stats.metrics import reliability_curve, summarise, threshold_curve
@@ -38,6 +40,7 @@ from quality_judge.stats.thresholds import best_threshold, certify_all, proposed
 DEFAULT_THRESHOLD = 0.5
 OF_PROBABILITY = ("accuracy", "f1", "cohen_kappa", "ece", "brier")
 CALIBRATION_FOLDS = 5
+SELECTION_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,37 @@ def certified_fresh(
     metrics["labels"] = {**metrics.get("labels", {}), "fresh": labels.counts()}
     changes = _promised(judge.spec, promise, judge.spec.thresholds.get("best"))
     return save_with_report(judge, output, metrics, changes), promise
+
+
+def make_cascade(
+    cheap: Scorer, large: Scorer, labels: LabelSet, *, precision: float | None, recall: float | None, confidence: float
+) -> tuple[Cascade | None, BandChoice]:
+    """(the cascade, or None when nothing can be promised; how its band was chosen).
+
+    labels: of rows that had no part in either judge. A third of them orders the bands, the rest certifies. Raises
+    JudgeError when the large judge has no threshold.
+    """
+    cut = large.judge.spec.threshold
+    if cut is None or not 0 <= cut <= 1:
+        raise JudgeError("the large judge has no threshold to keep at; calibrate it with calibrate_judge.py first")
+    ordering, certifying = split_labels(labels, [SELECTION_SHARE, 1 - SELECTION_SHARE], seed=0)
+    to_order = [score_labels(scorer, ordering).probability for scorer in (cheap, large)]
+    bands = nested_bands(to_order[0], to_order[1], cut)
+    few, many = score_labels(cheap, certifying), score_labels(large, certifying)
+    at = few.flat.labelled
+    choice = choose_band(
+        few.probability[at], many.probability[at], few.flat.label[at] == 1, bands, cut=cut, precision=precision,
+        recall=recall, confidence=confidence,
+    )  # fmt: skip
+    if choice.band is None:
+        return None, choice
+    made = Cascade(
+        cheap=cheap.judge.fingerprint, large=large.judge.fingerprint, low=choice.band.low, high=choice.band.high,
+        cut=cut, confidence=confidence, promises=tuple(each.to_dict() for each in choice.promises),
+        saving=choice.saving, saving_ci=choice.saving_ci, agreement=choice.agreement, agreement_ci=choice.agreement_ci,
+        n_selection=len(to_order[0]), n_certification=choice.n, labels_sha256=labels.sha256,
+    )  # fmt: skip
+    return made, choice
 
 
 def _usable(scored: ScoredLabels) -> tuple[np.ndarray, np.ndarray]:

@@ -169,6 +169,16 @@ class Verdict(Strict):
         return self
 
 
+class Implicit(Strict):
+    """How an implicit reward is read: beta times the completion's log-ratio of policy and base; see `engine.implicit`.
+
+    length: the `sum` over the completion's tokens, as it was trained, or their `mean`.
+    """
+
+    beta: float = Field(gt=0, le=100)
+    length: Literal["sum", "mean"]
+
+
 class Lora(Strict):
     """The shape of the adapter; the effective weight is W + (alpha / rank) · B A."""
 
@@ -204,6 +214,7 @@ class JudgeSpec(Strict):
     lora: Lora | None
     stack: Stack
     verdict: Verdict | None = None
+    implicit: Implicit | None = None
     categories: tuple[str, ...] = ()
     calibration: dict[str, Any] | None
     category_calibrations: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -238,7 +249,7 @@ class JudgeSpec(Strict):
 
 
 SCORE_CHANGING = (
-    "format_version", "kind", "base", "rubric", "encoding", "method", "pooling", "lora", "stack", "verdict",
+    "format_version", "kind", "base", "rubric", "encoding", "method", "pooling", "lora", "stack", "verdict", "implicit",
     "categories", "calibration", "category_calibrations",
 )  # fmt: skip
 SCORE_CHANGING_FILES = (ADAPTER_FILE, HEAD_FILE, TOKENIZER_FILE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import signal
 import sys
@@ -16,11 +17,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
-from quality_judge.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_DONE, QualityJudgeError
+from quality_judge.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EXIT_DONE, ConfigError, QualityJudgeError
 from quality_judge.redact import redacted, redacted_values
+
+CALLED_AS: ContextVar[str | None] = ContextVar("called_as", default=None)  # `quality-judge train`, for a programme
 
 
 def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
@@ -97,7 +101,23 @@ def tell(message: str) -> None:
 def as_typed() -> str:
     """The command of this process, ready for a shell; of an absolute path only its last name."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    if command := CALLED_AS.get():
+        return shlex.join([*command.split(), *words])
     return shlex.join(["python", f"training/{Path(sys.argv[0]).name}", *words])
+
+
+def programmes_folder() -> Path:
+    """The folder with `training/` and `jobs/`: an installed package, or the checkout around it."""
+    here = Path(__file__).resolve().parent
+    for folder in (here, here.parent):
+        if (folder / "jobs" / "score_corpus.py").is_file():
+            return folder
+    raise ConfigError(f"no training/ and jobs/ in {here} or beside it; the installation is incomplete, install again")
+
+
+def programme_file(name: str) -> Path:
+    """The file of a programme, such as `jobs/score_corpus.py`."""
+    return programmes_folder() / name
 
 
 @contextmanager
@@ -138,5 +158,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(description: str) -> Parser:
-    """An argument parser whose help keeps the programme's own line breaks."""
-    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    """An argument parser whose help keeps the programme's own line breaks, and names the command it was called by."""
+    command = CALLED_AS.get()
+    if command:
+        description = re.sub(r"(python|spark-submit) \w+/\w+\.py", command, description)
+    return Parser(
+        prog=command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )

@@ -27,6 +27,10 @@ ANNOTATOR = "annotator"
 SOURCE = "source"
 LANGUAGE = "lang"
 WEIGHT = "weight"
+MESSAGES = "messages"  # a chat: what the assistant said last is the completion, what stands before it the prompt
+ROLE = "role"
+CONTENT = "content"
+ASSISTANT = "assistant"
 
 
 @dataclass(frozen=True, slots=True)

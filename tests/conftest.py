@@ -110,6 +110,18 @@ def tiny_guard(tmp_path_factory):
     return save_guard(tmp_path_factory.mktemp("guard"))
 
 
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One headless Chromium for all tests."""
+    from chromium import BROWSER, Chromium
+
+    if BROWSER is None:
+        pytest.skip("no Chromium here: apt-get install -y --no-install-recommends chromium")
+    started = Chromium(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
 @pytest.fixture
 def make_spec():
     """A function that makes a JudgeSpec of small plain values; its arguments replace fields."""

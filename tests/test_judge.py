@@ -18,6 +18,7 @@ from quality_judge.judge import (
     REQUIRED_FILES,
     TOKENIZER_FILE,
     Encoding,
+    Implicit,
     Lora,
     Stack,
     Verdict,
@@ -251,6 +252,7 @@ CHANGES = {
     "kind": "verdict", "rubric": Rubric(name="other", criteria="x"), "method": "full", "pooling": "last",
     "lora": Lora(rank=1, alpha=2),
     "verdict": Verdict(good=("good",), bad=("bad",), steps=(VerdictStep(good=(1,), bad=(2,), next=None),)),
+    "implicit": Implicit(beta=0.1, length="sum"),
     "stack": Stack(bias=0.25, model=1.5, surface=1e-9), "categories": ("spam",), "calibration": None,
     "category_calibrations": {"spam": {"slope": 1.0}},
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""The documents against the code: every Python block of README.md runs, every command, option, file and name is real.
+"""The documents against the code: every Python block of README.md and docs/ runs, every command and name is real.
 
-The blocks run in one interpreter and one Spark session, in a folder that holds what a reader would have: label files, a
-corpus, and a tiny judge trained here. The Chinese README has the same code and headings, so it is not run again.
+The blocks run in one interpreter and one Spark session, each page with names of its own, in a folder that holds what a
+reader would have: label files, a corpus, and a tiny judge trained here. So does the notebook in examples/. The Chinese
+README has the same code and headings, so it is not run again.
 """
 
 import json
@@ -15,21 +16,32 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from quality_judge.cli import app
+from quality_judge.cli.programmes import PROGRAMMES, options_of
 from quality_judge.config import JudgeConfig, TrainConfig, conf_folder, load_judge_config
 from quality_judge.judge import ALLOWED_FILES, JUDGE_FILE, SIGNATURE_FILE
 from quality_judge.labels import load_labels
 from quality_judge.policy import Policy
+from quality_judge.programme import programme_file
+from quality_judge.project import PLACES
+from quality_judge.rubric import Rubric
 from quality_judge.scores import CODES, FLAGS
 from quality_judge.stats.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "training/README.md", "jobs/README.md", "CONTRIBUTING.md", "SECURITY.md")
+SITE = tuple(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))
+PROJECT = "conf/project/README.md"
+DOCUMENTS = (*READMES, "training/README.md", "jobs/README.md", "CONTRIBUTING.md", "SECURITY.md", *SITE)
+NOTEBOOK = "examples/tutorial.ipynb"
+SHELL = {"cd", "export", "source", "pip", "./run.sh"}  # what a page may use beside our own commands
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 IN_CHECKOUT = re.compile(r"(?:conf|jobs|training|tests|quality_judge)/[\w./-]*")
-READERS_OWN = {"labels.jsonl", "test.jsonl", "corpus", "corpus.jsonl", "answers", "scored"}
+READERS_OWN = {"labels.jsonl", "test.jsonl", "corpus", "corpus.jsonl", "answers", "scored", "judges/mine-1", "filtered"}
+OF_A_PROJECT = {*PLACES, *(f"labels/example.{language}.jsonl" for language in ("en", "zh"))}
 INPUTS = {
     "--judge",
     "--input",
@@ -80,17 +92,23 @@ def help_of(programme):
         home = Path(find_spec("pyspark").origin).parent
         environment["SPARK_HOME"] = str(home)
         command = [str(home / "bin" / "spark-submit"), "--help"]
-    elif programme.startswith("quality_judge "):
-        command = [sys.executable, "-m", *programme.split(), "--help"]
     else:
         command = [sys.executable, str(ROOT / programme), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     return done.stdout + done.stderr
 
 
+def command_of(words):
+    """The command that the words name, of a group too, or the command line itself where an option stands first."""
+    found = get_command(app)
+    for word in words:
+        found = getattr(found, "commands", {}).get(word, found)
+    return found
+
+
 def faults(text, *, made=()):
     """What in the commands of a document is not real. made: what its reader has already."""
-    known, found = {*READERS_OWN, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
+    known, found = {*READERS_OWN, *OF_A_PROJECT, *made, *re.findall(r"^# ([\w-]+\.yaml)$", text, re.M)}, []
     for words in commands(text):
         if words[0] == "make":
             found += [f"make {target}" for target in words[1:] if not re.search(rf"^{target}:", read("Makefile"), re.M)]
@@ -100,14 +118,20 @@ def faults(text, *, made=()):
         elif words[:2] == ["accelerate", "launch"]:
             start = next(at for at, word in enumerate(words) if word.endswith(".py"))
             found += programme_faults(words[start:], known)
+        elif words[0] == "quality-judge" and words[1] in PROGRAMMES:
+            said = options_of(programme_file(PROGRAMMES[words[1]][0]))
+            found += [f"{words[1]} has no {word}" for word in words[2:] if word[:2] == "--" and word not in said]
+            found += missing(words[2:], known)
+            known |= {value for name, value in pairs(words) if name == "--output"}
         elif words[0] == "quality-judge":
-            said = help_of(f"quality_judge {words[1]}")
-            found += [
-                f"{words[1]} has no {word}"
-                for word in words[2:]
-                if word.startswith("--") and word not in OPTION.findall(said)
-            ]
-        elif words[:3] != ["python", "-m", "pytest"] and words != ["source", ".venv/bin/activate"]:
+            said = {option for parameter in command_of(words[1:3]).params for option in parameter.opts}
+            found += [f"{words[1]} has no {word}" for word in words[1:] if word.startswith("--") and word not in said]
+            known |= {word for word in words[2:] if words[1] == "pull"}
+            known |= {value for name, value in pairs(words) if name == "--output"}
+        elif words[0] == "pip":
+            wanted = re.findall(r"quality-judge\[(\w+)\]", " ".join(words))
+            found += [f"there is no extra {extra}" for extra in wanted if f'"{extra}":' not in read("setup.py")]
+        elif words[:3] != ["python", "-m", "pytest"] and words[0] not in SHELL:
             found.append(f"unknown programme {words[0]}")
     return found
 
@@ -136,15 +160,23 @@ def programme_faults(words, known):
             choices = re.search(rf"{option} \{{([\w,]+)\}}", said)
             if choices and value not in choices.group(1).split(","):
                 found.append(f"{option} {value} is no choice")
-            if option in INPUTS and value not in known and not value.startswith("/") and not (ROOT / value).exists():
-                found.append(f"{option} {value} is neither there nor made before")
+        found += missing(part, known)
     return found
 
 
+def missing(words, known):
+    """Inputs that are neither in the checkout, nor absolute, nor known to have been made."""
+    return [
+        f"{option} {value} is neither there nor made before"
+        for option, value in pairs(words)
+        if option in INPUTS and value not in known and not value.startswith("/") and not (ROOT / value).exists()
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [*DOCUMENTS, PROJECT])
 def test_every_command_names_programmes_options_and_files_that_exist(name):
-    assert faults(read(name), made={"judges/mine-1"} if name == "jobs/README.md" else ()) == []
+    assert faults(read(name)) == []
 
 
 @pytest.mark.slow
@@ -154,6 +186,8 @@ def test_every_command_names_programmes_options_and_files_that_exist(name):
         "make nonsense", "python training/train.py --labels labels.jsonl", "curl example.org",
         "python training/evaluate_judge.py --judges judges/mine-1", "spark-submit --gpu jobs/score_corpus.py",
         "quality-judge convert-base x --into y", "accelerate launch training/train_judge.py --label labels.jsonl",
+        "quality-judge filter --police x", "quality-judge score --judge judges/none",
+        "pip install 'quality-judge[all]'", "quality-judge labels import x --into y",
         "python jobs/score_corpus.py --format avro", "python jobs/filter_corpus.py --policy conf/policies/none.yaml",
     ],
 )  # fmt: skip
@@ -219,6 +253,36 @@ def test_the_policy_is_one(tmp_path):
     assert Policy.load(tmp_path / "policy.yaml").asks_judge
 
 
+@pytest.mark.parametrize("name", SITE)
+def test_every_yaml_block_of_a_page_is_what_its_first_line_says_and_every_jsonl_block_is_labels(name, tmp_path):
+    from quality_judge.expectations import load_suite
+
+    readers = {
+        "policy.yaml": Policy.load, "judge.yaml": load_judge_config, "suite.yaml": load_suite,
+        "rubric.yaml": Rubric.load,
+    }  # fmt: skip
+    for body in blocks(read(name), "yaml"):
+        file = body.splitlines()[0].removeprefix("# ")
+        (tmp_path / file).write_text(body, encoding="utf-8")
+        readers[file](tmp_path / file)
+    for body in blocks(read(name), "jsonl"):
+        (tmp_path / "labels.jsonl").write_text(body, encoding="utf-8")
+        assert len(load_labels([tmp_path / "labels.jsonl"])) == len(body.splitlines())
+
+
+def test_every_page_of_the_site_stands_in_its_navigation():
+    pages = re.findall(r"[\w/-]+\.md", read("mkdocs.yml"))
+    assert sorted(f"docs/{page}" for page in pages) == sorted(SITE)
+
+
+def test_the_notebook_is_stripped_of_outputs_and_of_what_a_machine_writes():
+    notebook = json.loads(read(NOTEBOOK))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert all(cell["metadata"] == {} for cell in notebook["cells"])
+
+
 def in_folder(folder, *command):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run(
@@ -254,14 +318,29 @@ def readers_folder(tmp_path_factory, tiny_base):
     return folder
 
 
+def pages():
+    """(name, its Python blocks in order): README.md first, whose written scores later pages read."""
+    notebook = [cell for cell in json.loads(read(NOTEBOOK))["cells"] if cell["cell_type"] == "code"]
+    found = [(name, blocks(read(name), "python")) for name in ("README.md", *SITE)]
+    return [(name, code) for name, code in [*found, (NOTEBOOK, ["".join(cell["source"]) for cell in notebook])] if code]
+
+
+RUNNER = """
+import json
+for name, bodies in json.load(open("pages.json", encoding="utf-8")):
+    names = {"__name__": "__main__"}
+    for number, body in enumerate(bodies):
+        exec(compile(body, f"{name} block {number}", "exec"), names)
+        print(f"ran {name} {number}", flush=True)
+"""
+
+
 @pytest.mark.spark
 @pytest.mark.slow
-def test_the_python_on_the_page_runs_from_top_to_bottom(readers_folder):
-    code = blocks(read("README.md"), "python")
-    script = readers_folder / "page.py"
-    script.write_text(
-        "".join(f"{body}\nprint('block {number} ran')\n" for number, body in enumerate(code)), encoding="utf-8"
-    )
-    printed = in_folder(readers_folder, script)
-    assert re.findall(r"block (\d+) ran", printed) == [str(number) for number in range(len(code))]
+def test_the_python_of_every_page_and_of_the_notebook_runs_from_top_to_bottom(readers_folder):
+    (readers_folder / "pages.json").write_text(json.dumps(pages()), encoding="utf-8")
+    (readers_folder / "pages.py").write_text(RUNNER, encoding="utf-8")
+    printed = in_folder(readers_folder, readers_folder / "pages.py")
+    ran = [f"{name} {number}" for name, code in pages() for number in range(len(code))]
+    assert re.findall(r"^ran (.*)$", printed, re.M) == ran
     assert "['OK', 'EMPTY_TEXT', 'NULL_TEXT']" in printed

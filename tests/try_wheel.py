@@ -29,7 +29,10 @@ NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", "demo-output", ".*_cache", ".hypothesis"
 )
 WANTED = (
-    "quality_judge/py.typed", "quality_judge/report.html.jinja", "quality_judge/cli.py",
+    "quality_judge/py.typed", "quality_judge/report.html.jinja", "quality_judge/cli/__init__.py",
+    *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted(ROOT.glob("training/*.py"))),
+    *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted(ROOT.glob("jobs/**/*.py"))),
+    *(f"quality_judge/labelling/{name}" for name in ("label.html.jinja", "label.js", "label.css", "words.yaml")),
     *(f"quality_judge/{path.relative_to(ROOT)}" for path in sorted((ROOT / "conf").rglob("*.*")) if path.is_file()),
 )  # fmt: skip
 USE = """
@@ -74,6 +77,11 @@ def main() -> dict[str, Any]:
         if "score" not in said:
             raise CheckFailed("quality-judge --help does not name its command score")
         call(elsewhere, python, "-c", USE)
+        for command in ("train", "filter"):
+            if f"usage: quality-judge {command}" not in call(
+                elsewhere, python.parent / "quality-judge", command, "--help"
+            ):
+                raise CheckFailed(f"quality-judge {command} --help does not show the programme's options")
         return {"wheel": wheel.name, "files": len(names), "bytes": wheel.stat().st_size}
 
 

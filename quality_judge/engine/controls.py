@@ -70,7 +70,8 @@ def refuse_leaks(encoder: Encoder) -> None:
     spelled = [payload.format(token) for token in encoding.control_tokens for payload in PAYLOADS]
     tokens = encoder.encode([*PLAIN, *spelled]).tokens
     control = {*encoding.control_ids}
-    room = len(encoding.prefix), len(encoding.suffix)
+    always = encoding.between if encoding.between_always else ()
+    room = len(encoding.prefix) + len(always), len(encoding.suffix)
     for at, length in zip(tokens.offsets(), tokens.lengths, strict=True):
         if control & set(tokens.ids[at + room[0] : at + length - room[1]].tolist()):
             raise JudgeError("the tokenizer turns a text that spells a control token into that token; it is refused")

@@ -19,3 +19,8 @@ def free_memory(device: str) -> None:
     """Gives cached GPU memory back; nothing on the CPU."""
     if device != "cpu":
         torch.cuda.empty_cache()
+
+
+def peak_gpu_bytes() -> int | None:
+    """The most GPU memory this process has held for tensors; None without a GPU."""
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None

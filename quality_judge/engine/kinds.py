@@ -7,11 +7,15 @@ the output layer that spell a verdict. It knows nothing of tokenizers, files or 
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
+from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.verdict import row_ids
 from quality_judge.judge import Verdict
 
@@ -19,6 +23,7 @@ from quality_judge.judge import Verdict
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.
 POOLED_LAYERS = 3
 Pooling = Literal["layers", "last"]
+Begun: TypeAlias = tuple[Cache, Cache | None]
 
 
 class ScalarModel(nn.Module):
@@ -39,9 +44,15 @@ class ScalarModel(nn.Module):
         """How many numbers a row gets."""
         return self.head.out_features
 
+    @property
+    def bodies(self) -> list[nn.Module]:
+        """The pretrained models within."""
+        return [self.body]
+
     def cast(self, dtype: torch.dtype) -> None:
         """Computes in `dtype` from here on; heads stay float32."""
-        self.body.to(dtype)
+        for body in self.bodies:
+            body.to(dtype)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, float32 (B, outputs). ids: (B, T), padded on the right. lengths: (B,)."""
@@ -98,19 +109,28 @@ class VerdictModel(ScalarModel):
         """The margin and the categories."""
         return 1 + self.head.out_features
 
-    def cast(self, dtype: torch.dtype) -> None:
-        """As for any judge, the reference too."""
-        super().cast(dtype)
-        if self.reference is not None:
-            self.reference.to(dtype)
+    @property
+    def bodies(self) -> list[nn.Module]:
+        """The body, and the reference where there is one."""
+        return [self.body] if self.reference is None else [self.body, self.reference]
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs, float32 (B, 1 + K). ids: (B, T), padded on the right, the forced tokens at each row's end."""
-        hidden = at_end(last_hidden_state(self.body, ids, lengths), lengths, len(self._steps))
+    def begun(self, prefix: Sequence[int]) -> Begun | None:
+        """The ids that all rows begin with, computed once for `forward`; None where the body cannot go on from them."""
+        own = shared_prefix(self.body, prefix)
+        untouched = None if self.reference is None else shared_prefix(self.reference, prefix)
+        return None if own is None or (untouched is None and self.reference is not None) else (own, untouched)
+
+    def forward(self, ids: Tensor, lengths: Tensor, begun: Begun | None = None) -> Tensor:
+        """Outputs, float32 (B, 1 + K). ids: (B, T), padded on the right, the forced tokens at each row's end.
+
+        begun: what stands before `ids` in every row, which then hold and count only what follows it.
+        """
+        own, before = begun or (None, None)
+        hidden = at_end(last_hidden_state(self.body, ids, lengths, own), lengths, len(self._steps))
         with torch.autocast(ids.device.type, enabled=False):
             score = self.margin(hidden)
             if self.reference is not None:
-                untouched = at_end(last_hidden_state(self.reference, ids, lengths), lengths, len(self._steps))
+                untouched = at_end(last_hidden_state(self.reference, ids, lengths, before), lengths, len(self._steps))
                 score = score + self.verdict.reference * self.margin(untouched)
             categories = products(hidden[:, -1], self.head.weight) + self.head.bias
         return torch.cat([score[:, None], categories], 1)
@@ -135,9 +155,12 @@ class VerdictModel(ScalarModel):
         return good - bad
 
 
-def last_hidden_state(body: nn.Module, ids: Tensor, lengths: Tensor) -> Tensor:
-    """The body's last hidden states, (B, T, H)."""
-    return body(input_ids=ids, attention_mask=attended(ids, lengths).long(), use_cache=False).last_hidden_state
+def last_hidden_state(body: nn.Module, ids: Tensor, lengths: Tensor, begun: Cache | None = None) -> Tensor:
+    """The body's last hidden states, (B, T, H). begun: keys and values of what stands before `ids` in every row."""
+    seen, past = attended(ids, lengths).long(), {}
+    if begun is not None:
+        seen, past = F.pad(seen, (begun.get_seq_length(), 0), value=1), {"past_key_values": begun}
+    return body(input_ids=ids, attention_mask=seen, use_cache=False, **past).last_hidden_state
 
 
 def attended(ids: Tensor, lengths: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from quality_judge.bases import Base
-from quality_judge.engine.quiet import quiet
-from quality_judge.engine.weights import said
+from quality_judge.engine.quiet import quiet, said
 from quality_judge.errors import BaseModelError
 
 PROBE_IDS = (5, 3, 8, 1)
@@ -41,16 +40,15 @@ class OutputLayer:
         return F.linear(states.float(), self.weight, self.bias)
 
 
-@torch.no_grad()
-def load_generator(base: Base) -> tuple[nn.Module, OutputLayer]:
-    """The base's body, float32 on the CPU, and its output layer.
+def load_writer(base: Base) -> Any:
+    """The base as transformers' model that writes, float32 on the CPU, in eval mode.
 
-    Raises BaseModelError for a base that generates nothing, lacks a tensor, or does more with its states than multiply.
+    Raises BaseModelError for a base that generates nothing or lacks a tensor.
     """
     from transformers import AutoModelForCausalLM
 
     if base.architecture != "decoder":
-        raise BaseModelError(f"{base.id} is an encoder and writes nothing; a verdict needs a decoder such as Llama")
+        raise BaseModelError(f"{base.id} is an encoder and writes nothing; this kind of judge needs a decoder")
     model: Any
     info: Any
     loader: Any = AutoModelForCausalLM
@@ -65,7 +63,16 @@ def load_generator(base: Base) -> tuple[nn.Module, OutputLayer]:
     faults = {key: sorted(map(str, info[key])) for key in ("missing_keys", "mismatched_keys") if info[key]}
     if faults:
         raise BaseModelError(f"the weights of {base.id} do not fit a model that writes: {faults}")
-    model.eval()
+    return model.eval()
+
+
+@torch.no_grad()
+def load_generator(base: Base) -> tuple[nn.Module, OutputLayer]:
+    """The base's body, float32 on the CPU, and its output layer.
+
+    Raises BaseModelError as `load_writer`, and for a base that does more with its states than multiply.
+    """
+    model = load_writer(base)
     head = model.get_output_embeddings()
     bias = getattr(head, "bias", None)
     layer = OutputLayer(head.weight.detach(), torch.zeros(len(head.weight)) if bias is None else bias.detach())

@@ -81,6 +81,25 @@ def rubric_prompt(tokenizer: Any, rubric: Rubric, *, style: PromptStyle, with_pr
     )  # fmt: skip
 
 
+def turns_prompt(tokenizer: Any) -> Prompt:
+    """A row as two turns: its prompt the user's, its completion the assistant's, with the end that the base writes.
+
+    Without a chat template the end-of-text token stands behind each. A control token always stands between the two, so
+    that no text can move the place where its completion begins. Raises BaseModelError where the base has neither.
+    """
+    end = tokenizer.eos_token_id
+    if not tokenizer.chat_template:
+        if end is None:
+            raise BaseModelError("the base has neither a chat template nor an end-of-text token; nothing parts a row")
+        start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
+        return Prompt(start, (end,), (end,), True, (), end)
+    turns = [{"role": "user", "content": CONTENT}, {"role": "assistant", "content": ANSWER}]
+    before, rest = _split(_rendered(tokenizer, turns, ask=False), CONTENT)
+    between, behind = _split(rest, ANSWER)
+    suffix = _ids(tokenizer, behind.strip()) or (() if end is None else (end,))
+    return Prompt(_ids(tokenizer, before), _ids(tokenizer, between), suffix, True, (), suffix[0] if suffix else None)
+
+
 def rubric_in_words(rubric: Rubric, *, with_prompts: bool = False) -> tuple[str, str]:
     """What is said before and behind the content, in the language of the rubric's criteria: English or Chinese.
 

@@ -1,9 +1,11 @@
-"""Keeps transformers quiet while it loads. It knows nothing of what is loaded."""
+"""Keeps transformers quiet while it loads, and its errors short. It knows nothing of what is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+MAX_SAID = 300
 
 
 @contextmanager
@@ -20,3 +22,8 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def said(error: BaseException) -> str:
+    """What a library said, on one line and not at length."""
+    return " ".join(str(error).split())[:MAX_SAID] or type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,8 +23,9 @@ from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.stacking import SurfaceModel, stacked
-from quality_judge.engine.texts import Texts, read_texts, spells
+from quality_judge.engine.texts import Texts, distinct, read_texts, spells
 from quality_judge.engine.watchdog import progressed
 from quality_judge.engine.weights import load_model, precision_here, read_tensors
 from quality_judge.errors import InputError, JudgeError
@@ -54,14 +56,20 @@ class ForwardPool:
     """Runs batches of ids through a model, several at once: outputs, float32 (n, outputs), in row order.
 
     On the CPU each batch is computed by one thread, which keeps its bits independent of the thread count.
+    prefix: ids that all rows begin with; a verdict model computes them once instead of for every row.
     """
 
-    def __init__(self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int) -> None:
+    def __init__(
+        self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int, prefix: Sequence[int] = ()
+    ) -> None:
         self.device = device
         self.dtype = dtype
         self.model = model.eval().to(device)
         self.model.cast(dtype)
         self.threads = threads if device == "cpu" else 1
+        self._most_rows: dict[int, int] = {}
+        self._prefix = tuple(prefix)
+        self._begun = self.model.begun(prefix) if prefix and isinstance(self.model, VerdictModel) else None
 
     def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
         """Outputs of every row; with `pooled` the pooled states instead. Rows that exhaust memory alone are NaN."""
@@ -71,6 +79,9 @@ class ForwardPool:
         self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """(outputs as `run` gives them, whether the row exhausted memory even alone, bool (n,))."""
+        if self._begun is not None and not pooled:
+            tokens = tokens.where(tokens.positions() >= len(self._prefix))
+            buckets = without_prefix(buckets, len(self._prefix))
         offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
         outputs = np.full((len(tokens.lengths), self._width(pooled)), np.nan, np.float32)
         exhausted = np.zeros(len(tokens.lengths), bool)
@@ -88,18 +99,28 @@ class ForwardPool:
 
     @torch.inference_mode()
     def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
-        """(outputs, exhausted) of one batch. Out of memory: halves are tried, down to a row alone."""
+        """(outputs, exhausted) of one batch. Out of memory: halves are tried, down to a row alone.
+
+        Halves that were enough are how batches of that length are computed from then on. As another shape may round
+        otherwise, memory that runs out is the one thing that can move a score, within the precision band.
+        """
+        n, length = ids.shape
         call = self.model.pooled if pooled else self.model
-        try:
-            at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
-            return call(*at).float().cpu().numpy(), np.zeros(len(ids), bool)
-        except torch.OutOfMemoryError:
-            free_memory(self.device)
-        if len(ids) == 1:
+        if self._begun is not None and not pooled:
+            call = partial(self.model, begun=self._begun)
+        if n <= self._most_rows.get(length, n):
+            try:
+                at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
+                return call(*at).float().cpu().numpy(), np.zeros(n, bool)
+            except torch.OutOfMemoryError:
+                free_memory(self.device)
+        if n == 1:
             return np.full((1, self._width(pooled)), np.nan, np.float32), np.ones(1, bool)
-        halves = [slice(0, len(ids) // 2), slice(len(ids) // 2, None)]
-        parts = [self._forward(ids[half], lengths[half], pooled) for half in halves]
-        return np.concatenate([values for values, _ in parts]), np.concatenate([failed for _, failed in parts])
+        parts = [self._forward(ids[half], lengths[half], pooled) for half in (slice(0, n // 2), slice(n // 2, None))]
+        values, exhausted = (np.concatenate(found) for found in zip(*parts, strict=True))
+        if not exhausted.any():
+            self._most_rows[length] = min(self._most_rows.get(length, n), n - n // 2)
+        return values, exhausted
 
     def written(self, tokens: Ragged) -> list[tuple[int, ...]]:
         """The categories that a verdict model writes for each row, as indices into its rubric's; see `engine.codes`."""
@@ -146,6 +167,11 @@ class Scorer:
         """`bfloat16` or `float32`: what the model computes in here."""
         return str(self._pool.dtype).removeprefix("torch.")
 
+    @property
+    def threads(self) -> int:
+        """How many batches are computed at once."""
+        return self._pool.threads
+
     def score(self, completions: Column, prompts: Column | None = None) -> Scores:
         """`Scores` of each row. completions, prompts: strings, bytes or None; a null prompt is no prompt."""
         completion, prompt = self._read(completions), self._read(prompts) if prompts is not None else None
@@ -187,14 +213,11 @@ class Scorer:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Raw scores (n,), category outputs (n, K), whether each row was cut or held control ids (2, n), codes (n,).
 
-        Equal texts are computed once.
+        Equal rows are computed once.
         """
-        back: Any = slice(None)
-        if prompts is None:
-            coded = completions.dictionary_encode()
-            completions, back = coded.dictionary, coded.indices.to_numpy()
-        texts = completions.to_pylist()
-        encoded = self._encoder.encode(texts, prompts.to_pylist() if prompts is not None else None)
+        first, back = distinct([completions] if prompts is None else [completions, prompts])
+        texts = completions.take(first).to_pylist()
+        encoded = self._encoder.encode(texts, None if prompts is None else prompts.take(first).to_pylist())
         outputs, code = self._outputs(encoded.tokens)
         surface = self._surface.raw(texts) if self._surface else None
         raw = stacked(self.judge.spec.stack, outputs[:, 0], surface)
@@ -270,7 +293,7 @@ def load_scorer(
     spec = judge.spec
     pool = ForwardPool(
         load_model(judge), device=device, dtype=precision or precision_here(device),
-        threads=threads or torch.get_num_threads(),
+        threads=threads or torch.get_num_threads(), prefix=spec.encoding.prefix,
     )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))
     scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)

@@ -49,7 +49,7 @@ def read_texts(
     The cut comes before any other look at the row, so a row of any size costs the same. Raises CorpusError for a
     column of another type.
     """
-    raw = _as_bytes(column)
+    raw = as_bytes(column)
     null = raw.is_null().to_numpy(zero_copy_only=False)
     raw = raw.fill_null(b"")
     strings, truncated, invalid = _decoded(raw, head_bytes, tail_bytes)
@@ -66,6 +66,16 @@ def read_texts(
     return Texts(strings, code, truncated & usable, invalid & ~null, _matches(strings, HIDDEN))
 
 
+def distinct(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row that differs from all before it stands, int64 (m,), and which of those each row equals, (n,)."""
+    key = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        coded = column.dictionary_encode()
+        key = key * len(coded.dictionary) + coded.indices.to_numpy()
+    _, first, back = np.unique(key, return_index=True, return_inverse=True)
+    return first, back
+
+
 def spells(strings: pa.Array, tokens: Sequence[str]) -> np.ndarray:
     """Whether each text spells one of `tokens`, bool (n,)."""
     if not tokens:
@@ -73,7 +83,8 @@ def spells(strings: pa.Array, tokens: Sequence[str]) -> np.ndarray:
     return _matches(strings, "|".join(re.escape(token) for token in tokens))
 
 
-def _as_bytes(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]) -> pa.Array:
+def as_bytes(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]) -> pa.Array:
+    """The column as large_binary. Raises CorpusError for a column, or a value, of another type."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not isinstance(column, pa.Array):

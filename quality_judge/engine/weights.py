@@ -18,10 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quality_judge.bases import PACKAGED, Base
+from quality_judge.engine.attention import set_scoring_attention
 from quality_judge.engine.controls import refuse_forgotten
 from quality_judge.engine.gguf import ready_base
+from quality_judge.engine.implicit import load_implicit
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
-from quality_judge.engine.quiet import quiet
+from quality_judge.engine.quiet import quiet, said
 from quality_judge.engine.verdict import row_ids
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, JudgeSpec, Lora
@@ -31,16 +33,10 @@ LORA_B = "lora_b."
 FULL = "full."
 HEAD_WEIGHT = "head.weight"
 HEAD_BIAS = "head.bias"
-MAX_SAID = 300
 VERDICT_ROWS = "verdict.rows"
 VERDICT_BIAS = "verdict.bias"
 UNUSED_TENSORS = ("pooler.",)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
-
-
-def said(error: BaseException) -> str:
-    """What a library said, on one line and not at length."""
-    return " ".join(str(error).split())[:MAX_SAID] or type(error).__name__
 
 
 def load_tokenizer(base: Base) -> Any:
@@ -123,6 +119,8 @@ def load_model(judge: Judge) -> ScalarModel:
     model: ScalarModel
     if spec.kind == "verdict":
         model = _verdict_model(spec, base, head)
+    elif spec.kind == "implicit":
+        model = load_implicit(spec, base)
     else:
         model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
     if spec.method != "frozen":
@@ -130,6 +128,8 @@ def load_model(judge: Judge) -> ScalarModel:
     if not {HEAD_WEIGHT, HEAD_BIAS} <= set(head):
         raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
+    for body in model.bodies:
+        set_scoring_attention(body)
     return model.eval()
 
 

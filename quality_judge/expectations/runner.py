@@ -24,6 +24,7 @@ from quality_judge.errors import CorpusError, InputError
 from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, registered
 
 POSITION = "quality_judge_position"
+PARAMETER = "$PARAMETER"
 ANSI = "spark.sql.ansi.enabled"
 
 
@@ -75,8 +76,10 @@ class ValidationReport:
         return path
 
 
-def validate(frame: Any, suite: SuiteSpec) -> ValidationReport:
+def validate(frame: Any, suite: SuiteSpec, *, parameters: Mapping[str, Any] | None = None) -> ValidationReport:
     """The outcome of `suite` on `frame`, a pandas or a Spark DataFrame (driver).
+
+    parameters: values for `{$PARAMETER: name}` in the suite; an expectation whose value is not given does not hold.
 
     It succeeds when every declared expectation was evaluated, none raised, every critical one holds and the
     table has `min_rows` rows. Raises CorpusError for anything that is not such a DataFrame.
@@ -84,7 +87,7 @@ def validate(frame: Any, suite: SuiteSpec) -> ValidationReport:
     started = time.perf_counter()
     engine = _engine(frame)
     rows = len(frame) if engine == "pandas" else frame.count()
-    found = _evaluate(frame, engine, suite)
+    found = _evaluate(frame, engine, suite, parameters or {})
     columns = {str(column) for column in frame.columns}
     results = tuple(_result(spec, found.get(position), columns) for position, spec in enumerate(suite.expectations))
     message = _message(suite, results, evaluated=len(found), rows=rows)
@@ -100,14 +103,15 @@ def validate(frame: Any, suite: SuiteSpec) -> ValidationReport:
     )
 
 
-def _evaluate(frame: Any, engine: str, suite: SuiteSpec) -> dict[int, Any]:
+def _evaluate(frame: Any, engine: str, suite: SuiteSpec, parameters: Mapping[str, Any]) -> dict[int, Any]:
     """Great Expectations' own result for each expectation it evaluated, by its position in the suite."""
     registered()
     import great_expectations as gx
 
     configurations = [
-        {"type": spec.type, "kwargs": dict(spec.kwargs), "meta": {POSITION: position}}
+        {"type": spec.type, "kwargs": kwargs, "meta": {POSITION: position}}
         for position, spec in enumerate(suite.expectations)
+        if (kwargs := _filled(spec.kwargs, parameters)) is not None
     ]
     with _quiet(frame if engine == "pyspark" else None):
         context = gx.get_context(mode="ephemeral")
@@ -121,6 +125,14 @@ def _evaluate(frame: Any, engine: str, suite: SuiteSpec) -> dict[int, Any]:
         expectations = gx.ExpectationSuite(name=suite.name, expectations=configurations)
         outcome = batch.validate(expectations, result_format="BOOLEAN_ONLY")
     return {_position(result): result for result in outcome.results}
+
+
+def _filled(kwargs: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments with every parameter's value; None when one is not given: Great Expectations would raise."""
+    named = {key: value[PARAMETER] for key, value in kwargs.items() if isinstance(value, dict) and PARAMETER in value}
+    if not set(named.values()) <= parameters.keys():
+        return None
+    return {**kwargs, **{key: parameters[name] for key, name in named.items()}}
 
 
 def _position(result: Any) -> int:

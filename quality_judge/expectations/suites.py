@@ -5,12 +5,13 @@
     expectations:
       - {type: expect_column_values_to_not_be_null, kwargs: {column: quality_code}, severity: critical, note: why}
 
-Great Expectations drops a type it does not know without a word, so every type and argument is tried here.
-It knows nothing of tables.
+Great Expectations drops a type it does not know without a word, so every type and argument is tried here. A `reference`
+names a `_quality_profile.json` beside the suite, and becomes its counts. It knows nothing of tables.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from importlib import import_module
@@ -21,8 +22,13 @@ from pydantic import Field
 
 from quality_judge.config import Strict, parse, read_yaml
 from quality_judge.errors import ConfigError, MissingExtra, gathered, unknown
+from quality_judge.profile import ScoreProfile
 
-OURS = ("mean_score", "pass_rate", "score_code_agreement", "single_value", "usable_scores")
+OURS = (
+    "mean_score", "pass_rate", "score_code_agreement", "score_drift", "single_value", "slice_pass_rate",
+    "usable_scores",
+)  # fmt: skip
+REFERENCE = "reference"
 # What the runner sets: a suite that chose its own result format could put row text into a report.
 RESERVED = ("batch_id", "catch_exceptions", "id", "meta", "rendered_content", "result_format", "severity", "windows")
 
@@ -44,9 +50,15 @@ class SuiteSpec(Strict):
     expectations: tuple[ExpectationSpec, ...] = Field(min_length=1)
 
 
-def load_suite(path: str | Path) -> SuiteSpec:
-    """The suite in the YAML file `path`. Raises one ConfigError that names every unknown type and wrong argument."""
+def load_suite(path: str | Path, *, reference: str | Path | None = None) -> SuiteSpec:
+    """The suite in the YAML file `path`. Raises one ConfigError that names every unknown type and wrong argument.
+
+    reference: the profile to compare with, in place of those that the suite names.
+    """
     suite = parse(SuiteSpec, read_yaml(path), where=str(path))
+    suite = suite.model_copy(
+        update={"expectations": tuple(_with_counts(spec, Path(path).parent, reference) for spec in suite.expectations)}
+    )
     types = registered()
     faults = [
         f"expectations.{position} ({spec.type}): {fault}"
@@ -72,6 +84,23 @@ def registered() -> dict[str, Any]:
         import_module(f"quality_judge.expectations.{name}")
     names = registry.list_registered_expectation_implementations()
     return {name: registry.get_expectation_impl(name) for name in names}
+
+
+def _with_counts(spec: ExpectationSpec, folder: Path, instead: str | Path | None) -> ExpectationSpec:
+    """The expectation with counts of scores where it names, or is given, the profile that holds them."""
+    named = spec.kwargs.get(REFERENCE)
+    if not isinstance(named, str):
+        return spec
+    file = Path(instead) if instead is not None else folder / named
+    try:
+        found = ScoreProfile.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{spec.type}: the reference {file} cannot be read ({type(error).__name__}); name the "
+            "_quality_profile.json of a filtered corpus"
+        ) from None
+    counts = [sum(bins) for bins in zip(*found.histogram.values(), strict=True)]
+    return spec.model_copy(update={"kwargs": spec.kwargs | {REFERENCE: counts}})
 
 
 def _faults(spec: ExpectationSpec, types: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from quality_judge.samples import (
     CUT,
     LABEL,
     LANGUAGE,
+    MESSAGES,
     PROMPT,
     REJECTED,
     ROW_ID,
@@ -32,11 +33,11 @@ from quality_judge.samples import (
     WEIGHT,
 )
 
-KIND_COLUMNS = (PROMPT, COMPLETION, TEXT, LABEL, CHOSEN, REJECTED, COMPLETIONS, CATEGORIES)
+KIND_COLUMNS = (PROMPT, COMPLETION, TEXT, MESSAGES, LABEL, CHOSEN, REJECTED, COMPLETIONS, CATEGORIES)
 KNOWN_COLUMNS = (*KIND_COLUMNS, CUT, ROW_ID, ANNOTATOR, SOURCE, LANGUAGE, WEIGHT)
 EXPECTED_COLUMNS = (
-    f"{COMPLETION} (or {TEXT}) + {LABEL}, {CHOSEN} + {REJECTED}, {COMPLETIONS}, "
-    f"or {TEXT} (or {COMPLETION}) + {CATEGORIES}"
+    f"{COMPLETION} (or {TEXT}, or {MESSAGES}) + {LABEL}, {CHOSEN} + {REJECTED}, {COMPLETIONS}, "
+    f"or {TEXT} (or {COMPLETION}, or {MESSAGES}) + {CATEGORIES}"
 )
 MAX_FILE_BYTES = 2**31  # unpacked; expert labels are thousands of rows, so more than this is a mistake or a gzip bomb
 

@@ -26,15 +26,19 @@ from quality_judge.labels.files import (
 from quality_judge.labels.label_set import LabelSet, Row
 from quality_judge.samples import (
     ANNOTATOR,
+    ASSISTANT,
     CATEGORIES,
     CHOSEN,
     COMPLETION,
     COMPLETIONS,
+    CONTENT,
     CUT,
     LABEL,
     LANGUAGE,
+    MESSAGES,
     PROMPT,
     REJECTED,
+    ROLE,
     ROW_ID,
     SOURCE,
     TEXT,
@@ -120,7 +124,7 @@ class _Parser:
 
     def kinds(self) -> list[str]:
         has = self.cells.keys()
-        judged = COMPLETION in has or TEXT in has
+        judged = COMPLETION in has or TEXT in has or MESSAGES in has
         complete = {
             "sample": judged and LABEL in has,
             "preference": CHOSEN in has and REJECTED in has,
@@ -172,8 +176,22 @@ class _Parser:
         )  # fmt: skip
 
     def completion_column(self) -> tuple[str, object]:
+        if MESSAGES in self.cells:
+            return MESSAGES, self.answered_chat()
         name = COMPLETION if COMPLETION in self.cells else TEXT
         return name, self.cells[name]
+
+    def answered_chat(self) -> object:
+        """The chat of a row; a fault unless its last message is the answer that is judged and it has no other text."""
+        chat, others = self.unpacked(MESSAGES), [name for name in (PROMPT, COMPLETION, TEXT) if name in self.cells]
+        if others:
+            self.faults.append(f"{MESSAGES} and {others[0]} are both filled; expected the chat alone")
+        last = chat[-1] if isinstance(chat, list) and chat else None
+        if not isinstance(last, Mapping) or last.get(ROLE) != ASSISTANT:
+            self.faults.append(
+                f"{MESSAGES} does not end with a message of the role {ASSISTANT}; expected the judged answer last"
+            )
+        return chat
 
     def texts(self, columns: Sequence[tuple[str, object]]) -> tuple[str, list[str]]:
         """The prompt and the text of each column. Chats without a prompt: what all of them begin with is the prompt."""
@@ -198,9 +216,9 @@ class _Parser:
         if (
             isinstance(value, list)
             and value
-            and all(isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in value)
+            and all(isinstance(message, Mapping) and isinstance(message.get(CONTENT), str) for message in value)
         ):
-            return [(str(message.get("role", "")), _clean(message["content"])) for message in value]
+            return [(str(message.get(ROLE, "")), _clean(message[CONTENT])) for message in value]
         self.faults.append(
             f"{name} is {type_name(value)}; expected text, or chat messages with a role and a content in text"
         )

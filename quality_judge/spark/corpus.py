@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 
 from quality_judge.errors import CorpusError, UnreadableFile, listed
 from quality_judge.spark.fault import refused_read
@@ -175,7 +176,7 @@ def _read_csv(spark: SparkSession, paths: list[str], below: dict[str, Any]) -> D
     plain = spark.read.options(**below).csv(paths, **CSV)
     if CORRUPT_COLUMN in plain.columns:
         return plain
-    schema = plain.schema.add(CORRUPT_COLUMN, "string")
+    schema = StructType([*plain.schema.fields, StructField(CORRUPT_COLUMN, StringType())])
     reader = spark.read.options(**below).schema(schema)
     marked = reader.csv(paths, columnNameOfCorruptRecord=CORRUPT_COLUMN, **CSV)
     return marked if marked.where(F.col(CORRUPT_COLUMN).isNotNull()).take(1) else plain

@@ -26,7 +26,7 @@ from quality_judge.scores import (
     SCORER_ERROR,
     UNSCORED,
 )  # fmt: skip
-from quality_judge.spark.score import named, type_of
+from quality_judge.spark.score import judged_texts, named, type_of
 
 RANK_BINS = 1 << 16  # a power of two, so that a score's bin and a bin's start are exact
 
@@ -105,7 +105,8 @@ def _measure(df: DataFrame, policy: ResolvedPolicy, text_column: str) -> Column:
     rank = policy.rank
     if not isinstance(rank, TokenBudget):
         return F.lit(1)
-    by_length = F.coalesce(F.ceil(F.length(named(df, text_column)) / F.lit(rank.characters_per_token)), F.lit(0))
+    (*_, text) = judged_texts(df, text_column)
+    by_length = F.coalesce(F.ceil(F.length(text) / F.lit(rank.characters_per_token)), F.lit(0))
     if rank.column is None:
         return by_length
     return F.greatest(F.coalesce(named(df, rank.column).try_cast("long"), by_length), F.lit(0))

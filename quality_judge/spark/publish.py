@@ -22,6 +22,7 @@ from quality_judge.spark.switch import LOG_FOLDER, aside, switch
 
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
+CONTENTS_FOLDER = "contents"
 
 
 class Staging:
@@ -89,7 +90,7 @@ class Staging:
         """Removes what was written; with `keep_shards`, shards that are whole stay for the next run with this plan."""
         if self._run is None:
             self._new.delete()
-        elif not (keep_shards and self._run.child("receipts").listed()):
+        elif not (keep_shards and _acknowledged(self._run)):
             self._run.delete()
 
     def _beside(self, name: str) -> Place:
@@ -124,6 +125,11 @@ class Staging:
                 f"{self.output} exists and holds no {MANIFEST_FILE}, so it is no earlier output of this job and is not "
                 "replaced; choose another --output, or remove it"
             )
+
+
+def _acknowledged(run: Place) -> bool:
+    """Whether some shard of the run has a receipt, of its table or of the contents that a store lacked."""
+    return any(place.child("receipts").listed() for place in (run, run.child(CONTENTS_FOLDER)))
 
 
 def published(
@@ -178,7 +184,7 @@ def lock_of(spark: SparkSession, output: str) -> Place:
     return final.parent.child(f".{final.name}.lock")
 
 
-def refuse_overlap(spark: SparkSession, given: str, output: str) -> None:
+def refuse_overlap(spark: SparkSession, given: str, output: str, *, option: str = "output") -> None:
     """Raises CorpusError when one of the two paths is, or lies within, the other. given: may be a pattern."""
     pattern = Place.at(spark, given)
     found = [status.getPath().toUri().getPath() for status in pattern.files.globStatus(pattern.path) or []]
@@ -186,7 +192,7 @@ def refuse_overlap(spark: SparkSession, given: str, output: str) -> None:
     for here in found:
         if here == there or here.startswith(f"{there}/") or there.startswith(f"{here}/"):
             raise CorpusError(
-                f"the output {output} and the input {given} lie within one another; choose another --output"
+                f"the {option} {output} and the input {given} lie within one another; choose another --{option}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -20,8 +21,10 @@ from quality_judge.spark.places import Place
 from quality_judge.spark.plan import Plan, cut, input_files, named_plan
 from quality_judge.spark.progress import shown
 from quality_judge.spark.publish import MANIFEST_FILE, Staging, refuse_loss
-from quality_judge.spark.score import balanced
+from quality_judge.spark.reuse import Reuse
+from quality_judge.spark.score import Scoring, balanced
 from quality_judge.spark.shards import Receipt, gather, summed, write_shards
+from quality_judge.spark.store import ScoreStore
 
 SUMMARY_KEYS = (
     "rows", "scored", "codes", "flags", "seconds", "rows_per_second", "judge", "input", "output", "shards",
@@ -34,7 +37,7 @@ class ScoringRun:
 
     def __init__(
         self, judge: Judge, corpus: DataFrame, staging: Staging, *, input: str, said: Mapping[str, Any],
-        quarantined: Sequence[BadFile] = (), hang_seconds: float | None = None,
+        quarantined: Sequence[BadFile] = (), hang_seconds: float | None = None, store: ScoreStore | None = None,
     ) -> None:  # fmt: skip
         self.judge = judge
         self.corpus = corpus
@@ -43,31 +46,44 @@ class ScoringRun:
         self.said = dict(said)
         self.quarantined = tuple(quarantined)
         self.hang_seconds = hang_seconds
+        self.store = store
+        self._reused: dict[str, Any] | None = None
         self._began = time.time()
 
-    def write(self, scoring: Callable[[DataFrame], DataFrame], *, shards: int | None = None) -> dict[str, Any]:
+    def write(self, scoring: Scoring, *, shards: int | None = None) -> dict[str, Any]:
         """Scores, counts what was written, writes the manifest; gives the summary. shards: see `plan.cut`.
 
+        With a store only what it lacks is scored; then every row gets its score from there.
         Raises CheckFailed unless every row that came in went out.
         """
         spark, files = self.corpus.sparkSession, input_files(self.corpus)
         plan = named_plan(files, {**self.said, "judge": self.judge.fingerprint, "columns": self.corpus.schema.json()})
         if done := self.staging.already_published(plan.id):
             tell("the run before this one had published and was ended before it tidied up; nothing is left to do")
-            return {key: done[key] for key in SUMMARY_KEYS}
+            return _summary(done)
         run = self.staging.resume(plan.id)
         started = time.perf_counter()
         plan = cut(plan, self.corpus, run, shards=shards)
-        with shown(plan.rows, len(plan.shards)) as progress:
+        with self._source(scoring, run, shards) as transform, shown(plan.rows, len(plan.shards)) as progress:
             receipts = write_shards(
-                spark, plan, run, self.corpus, lambda df: scoring(balanced(df)), progress,
+                spark, plan, run, self.corpus, lambda df: transform(balanced(df)), progress,
                 threshold=self.judge.spec.threshold, hang_seconds=self.hang_seconds,
             )  # fmt: skip
         gather(run, receipts)
         refuse_loss(plan.rows, sum(receipt.rows for receipt in receipts))
         manifest = self._manifest(plan, receipts, seconds=time.perf_counter() - started)
         self.staging.write_json(MANIFEST_FILE, manifest)
-        return {key: manifest[key] for key in SUMMARY_KEYS}
+        return _summary(manifest)
+
+    def _source(
+        self, scoring: Scoring, run: Place, shards: int | None
+    ) -> AbstractContextManager[Callable[[DataFrame], DataFrame]]:
+        """What gives the rows of a shard their scores: the judge, or the store once it lacks nothing."""
+        if self.store is None:
+            return nullcontext(scoring)
+        reuse = Reuse(self.store, scoring, self.corpus, run, hang_seconds=self.hang_seconds)
+        self._reused = reuse.fill(shards=shards)
+        return reuse.scores()
 
     def _manifest(self, plan: Plan, receipts: Sequence[Receipt], *, seconds: float) -> dict[str, Any]:
         """The summary, and all that says where the table comes from."""
@@ -92,6 +108,7 @@ class ScoringRun:
             "threshold": judge.spec.threshold, "spark": spark.version, "plan": plan.id, "digest": counts["digest"],
             **self.said, "quarantined": [asdict(file) for file in self.quarantined],
             "receipts": [_short(receipt) for receipt in receipts], "lineage": event,
+            **({} if self._reused is None else {"store": self._reused}),
         }  # fmt: skip
 
 
@@ -101,6 +118,10 @@ def refuse_zero(**options: float | None) -> None:
         option = f"--{name.replace('_', '-')}"
         if value is not None and value < 1:
             raise ConfigError(f"{option} {value}: expected 1 or more")
+
+
+def _summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: manifest[key] for key in (*SUMMARY_KEYS, "store") if key in manifest}
 
 
 def _short(receipt: Receipt) -> dict[str, Any]:

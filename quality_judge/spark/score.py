@@ -5,7 +5,7 @@ Scores are never joined back by an id, so that duplicate or missing ids cannot l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
@@ -15,46 +15,78 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
 from quality_judge.errors import CorpusError, listed
-from quality_judge.judge import Judge
+from quality_judge.judge import Judge, load_judge
 from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
+from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.udf import score_udf
 
 CORRUPT_COLUMN = "_corrupt_record"
 STRUCT_COLUMN = "_quality"
+KEY_COLUMN = "_quality_key"
 PARTITIONS_PER_CORE = 3
+BYTES_PER_PARTITION = 1 << 20
+CHATS = ", or as text column chats: array<struct<role string, content string>>"
+_RESERVED = (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN, KEY_COLUMN)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS; see `score`.
+
+    Its parts are of use where scores come from elsewhere: what the judge reads, and how its answer becomes columns.
+    """
+
+    judge: Judge
+    text_column: str = "text"
+    prompt_column: str | None = None
+    max_bytes: int | None = None
+
+    def __call__(self, df: DataFrame) -> DataFrame:
+        self.refuse(df)
+        return self.finished(df, df.withColumn(STRUCT_COLUMN, score_udf(self.judge)(*self.texts(df))))
+
+    def refuse(self, df: DataFrame) -> None:
+        """Raises CorpusError for a missing column, one that is no text, or a name that is taken."""
+        refuse_unfit(df, self.text_column, self.prompt_column)
+
+    def texts(self, df: DataFrame) -> list[Column]:
+        """What the judge reads of each row; all of it null where a text is too long."""
+        texts = judged_texts(df, self.text_column, self.prompt_column)
+        return texts if self.max_bytes is None else [F.when(~self.too_long(df), text) for text in texts]
+
+    def too_long(self, df: DataFrame) -> Column:
+        """Whether a text of the row has more than `max_bytes`; such a text never leaves the JVM."""
+        if self.max_bytes is None:
+            return F.lit(False)
+        texts = judged_texts(df, self.text_column, self.prompt_column)
+        return reduce(Column.__or__, [_longer(text, self.max_bytes) for text in texts])
+
+    def finished(self, df: DataFrame, judged: DataFrame) -> DataFrame:
+        """The columns of `df` and the scored ones. judged: `df` with the struct of `udf` in STRUCT_COLUMN."""
+        plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
+        scored = judged.select(*[named(df, name) for name in df.columns], *plain)
+        if CORRUPT_COLUMN in df.columns:
+            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
+            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
+        if self.max_bytes is not None:
+            code = F.when(self.too_long(df), TOO_LONG).otherwise(F.col(CODE_COLUMN))
+            scored = scored.withColumn(CODE_COLUMN, code)
+        return scored
 
 
 def score(
     judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None,
     max_bytes: int | None = None,
-) -> Callable[[DataFrame], DataFrame]:  # fmt: skip
+) -> Scoring:  # fmt: skip
     """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
 
+    text_column: a column or, as in `doc.text`, a field of strings, bytes or chats (see `engine.chat`).
     max_bytes: a row with a longer text gets the code TOO_LONG; by default it is cut and scored.
     Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
     """
-    scorer = score_udf(judge)
-
-    def transform(df: DataFrame) -> DataFrame:
-        columns = [name for name in (prompt_column, text_column) if name is not None]
-        refuse_unfit(df, columns)
-        plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
-        texts = [named(df, column) for column in columns]
-        too_long = F.lit(False)
-        if max_bytes is not None:  # such a text never leaves the JVM
-            too_long = reduce(Column.__or__, [_longer(text, max_bytes) for text in texts])
-            texts = [F.when(~too_long, text) for text in texts]
-        judged = df.withColumn(STRUCT_COLUMN, scorer(*texts))
-        scored = judged.select(*[named(df, name) for name in df.columns], *plain)
-        if CORRUPT_COLUMN in df.columns:
-            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
-            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
-        if max_bytes is not None:
-            scored = scored.withColumn(CODE_COLUMN, F.when(too_long, TOO_LONG).otherwise(F.col(CODE_COLUMN)))
-        return scored
-
-    return transform
+    loaded = judge if isinstance(judge, Judge) else load_judge(judge)
+    return Scoring(loaded, text_column, prompt_column, max_bytes)
 
 
 def _longer(text: Column, max_bytes: int) -> Column:
@@ -63,9 +95,20 @@ def _longer(text: Column, max_bytes: int) -> Column:
 
 
 def balanced(df: DataFrame) -> DataFrame:
-    """`df` spread over at least as many partitions as there are cores; untouched when it already is."""
-    cores = df.sparkSession.sparkContext.defaultParallelism
-    return df if df.rdd.getNumPartitions() >= cores else df.repartition(PARTITIONS_PER_CORE * cores)
+    """`df` over enough partitions that no core waits long for the last, its rows dealt out in turn, long and short.
+
+    Some for each task that can run at once, but none with less than BYTES_PER_PARTITION of input, as Spark estimates
+    it: a few rows do not fill a batch. Untouched when there are as many already.
+    """
+    context = df.sparkSession.sparkContext
+    slots = max(1, context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1")))
+    wanted = min(PARTITIONS_PER_CORE * slots, max(slots, estimated_bytes(df) // BYTES_PER_PARTITION))
+    return df if df.rdd.getNumPartitions() >= wanted else df.repartition(wanted)
+
+
+def estimated_bytes(df: DataFrame) -> int:
+    """How many bytes Spark's planner takes `df` for, without reading any; for files their size."""
+    return int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes().toString())
 
 
 def rows_in(df: DataFrame) -> int:
@@ -74,17 +117,28 @@ def rows_in(df: DataFrame) -> int:
         return df.count()
 
 
-def refuse_unfit(df: DataFrame, columns: Sequence[str]) -> None:
-    """Raises CorpusError unless `columns` are there and hold text, and no scored column stands there yet."""
-    for column in columns:
+def judged_texts(df: DataFrame, text_column: str, prompt_column: str | None = None) -> list[Column]:
+    """(completion), or (prompt, completion) where there is a prompt column or the text column holds chats."""
+    text = named(df, text_column)
+    if is_chat(type_of(df.schema, text_column)):
+        return list(chat_columns(text))
+    return [text] if prompt_column is None else [named(df, prompt_column), text]
+
+
+def refuse_unfit(df: DataFrame, text_column: str, prompt_column: str | None = None) -> None:
+    """Raises CorpusError unless the columns are there and hold text, and no scored column stands there yet."""
+    for column in filter(None, (prompt_column, text_column)):
         kind = type_of(df.schema, column)
         if kind is None:
             near = get_close_matches(column, df.columns, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise CorpusError(f"there is no column {column!r}; the table has {listed(df.columns)}{hint}")
-        if not isinstance(kind, StringType | BinaryType):
-            raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary")
-    taken = sorted({name for name in df.columns if name.lower() in (*SCORED_COLUMNS, *DECIDED_COLUMNS, STRUCT_COLUMN)})
+        if column == text_column and is_chat(kind):
+            if prompt_column is not None:
+                raise CorpusError(f"column {column!r} holds chats, which have prompts of their own; leave prompts out")
+        elif not isinstance(kind, StringType | BinaryType):
+            raise CorpusError(f"column {column!r} is of type {kind.simpleString()}; expected string or binary{CHATS}")
+    taken = sorted({name for name in df.columns if name.lower() in _RESERVED})
     if taken:
         raise CorpusError(
             f"the table already has {', '.join(taken)}; rename or drop them, scores never overwrite a column"

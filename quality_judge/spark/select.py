@@ -2,39 +2,53 @@
 
 Equal texts are one: an expert sees each once, `copies` says how many rows it stands for, and chances are over texts.
 Metrics stay unbiased only over texts whose chance is known: `uniform` ones serve to measure and certify, `uncertain`
-ones to learn from, and `kept` ones, drawn on either side of a cut, to certify that cut from fresh labels
-(`labels.drawn`). The rows hold text, which is what the file is for.
+ones and `disagreement` ones (on which two judges differ most) to learn from, and `kept` ones, drawn on either side of
+a cut, to certify that cut from fresh labels (`labels.drawn`). `review` ones are the band between dropped and kept: for
+experts to decide, not to measure by. The rows hold text, which is what the file is for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
 from quality_judge.samples import COMPLETION, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
-from quality_judge.spark.score import named, type_of
+from quality_judge.spark.score import judged_texts, named, type_of
 
-STRATEGIES = ("uniform", "uncertain", "stratified", "kept")
+STRATEGIES = ("uniform", "uncertain", "stratified", "kept", "disagreement", "review")
+OTHER_SCORE = "other_score"
 COPIES = "copies"
 KEY = "key"
 UNCERTAIN_SHARE = 0.7
 DROPPED_SHARE = 0.25  # of `kept` rows: those drawn from below the cut, to tell what is lost there
 
 
+@dataclass(frozen=True)
+class Other:
+    """The same corpus as another judge scored it, and the names of its columns."""
+
+    df: DataFrame
+    text_column: str
+    prompt_column: str | None = None
+
+
 def rows_for_labels(
     df: DataFrame, count: int, strategy: str, *, text_column: str, prompt_column: str | None, threshold: float | None,
-    stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None,
+    stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None, other: Other | None = None,
 ) -> list[dict[str, object]]:  # fmt: skip
     """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
 
     uncertain: 70% nearest to `threshold`, the rest uniform among the others. stratified: as many from each value of
     `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts and the
-    judge's fingerprint on every row. The same table and seed give the same rows, however it is partitioned. Raises
+    judge's fingerprint on every row. disagreement: 70% where the score of `other` is furthest from this one, the rest
+    uniform among the others. review: between `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold`
+    that holds `count` texts, all of it. The same table and seed give the same rows, however it is partitioned. Raises
     CorpusError for a missing column, or when the table has no scored row.
     """
     asked = [name for name in (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum) if name is not None]
@@ -46,7 +60,7 @@ def rows_for_labels(
     usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
-    shown = shown.withColumn(KEY, F.xxhash64(F.lit(f"{seed} {strategy}"), PROMPT, COMPLETION))
+    shown = _keyed(shown, f"{seed} {strategy}")
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
     )
@@ -59,17 +73,24 @@ def rows_for_labels(
         return _told(shown, _stratified(texts, count))
     if strategy == "kept":
         keep_at, drop_below = _checked_cuts(cuts)
-        marks = {KEEP_AT: keep_at, DROP_BELOW: drop_below}
-        return [row | marks for row in _told(shown, _by_cut(texts, count, keep_at, drop_below))]
-    nearest: dict[int, tuple[str, float]] = {}
+        found = _told(shown, _by_cut(texts, count, keep_at, drop_below))
+        return [row | {KEEP_AT: keep_at, DROP_BELOW: drop_below} for row in found]
+    distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
+    if strategy == "review":
+        return _band(shown, texts, count, distance, cuts)
+    first: list[int] = []
+    marks: dict[int, dict[str, object]] = {}
+    most = min(n, round(UNCERTAIN_SHARE * count))
     if strategy == "uncertain":
-        distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
-        closest = _keys(texts.orderBy(distance, KEY), min(n, round(UNCERTAIN_SHARE * count)))
-        nearest = dict.fromkeys(closest, ("uncertain", 1.0))
+        first = _keys(texts.orderBy(distance, KEY), most)
+    elif strategy == "disagreement":
+        marks = _furthest(texts, other, most, f"{seed} {strategy}")
+        first = list(marks)
+    nearest = dict.fromkeys(first, (strategy, 1.0))
     left, wanted = n - len(nearest), min(n, count) - len(nearest)
     others = texts.where(~F.col(KEY).isin(list(nearest))) if nearest else texts
     uniform = dict.fromkeys(_keys(others.orderBy(KEY), wanted), ("uniform", wanted / left if left else 0.0))
-    return _told(shown, nearest | uniform)
+    return _told(shown, nearest | uniform, marks)
 
 
 def shares(sizes: Mapping[str | None, int], count: int) -> dict[str | None, int]:
@@ -83,6 +104,42 @@ def shares(sizes: Mapping[str | None, int], count: int) -> dict[str | None, int]
             more = min(each, sizes[name] - given[name], left)
             given[name], left = given[name] + more, left - more
     return given
+
+
+def _furthest(texts: DataFrame, other: Other | None, most: int, salt: str) -> dict[int, dict[str, object]]:
+    """The texts on which two judges differ most, with what the other one says; texts that it did not score are none."""
+    if other is None:
+        raise InputError("disagreement needs a second scored table; give one with --other")
+    missing = [name for name in (SCORE_COLUMN, other.text_column) if type_of(other.df.schema, name) is None]
+    if missing:
+        raise CorpusError(f"the other table has no column {', '.join(missing)}; it has {', '.join(other.df.columns)}")
+    theirs = _keyed(_shown(other.df, other.text_column, other.prompt_column, None), salt)
+    scores = theirs.groupBy(KEY).agg(F.min(SCORE_COLUMN).alias(OTHER_SCORE)).where(F.col(OTHER_SCORE).isNotNull())
+    gap = F.abs(F.col(SCORE_COLUMN) - F.col(OTHER_SCORE))
+    found = texts.join(scores, KEY).where(gap > 0).orderBy(gap.desc(), KEY).select(KEY, OTHER_SCORE).limit(most)
+    marks: dict[int, dict[str, object]] = {row[KEY]: {OTHER_SCORE: row[OTHER_SCORE]} for row in found.collect()}
+    if not marks:
+        raise CorpusError("the two tables share no text that both judges scored and differ on; score the same corpus")
+    return marks
+
+
+def _band(
+    shown: DataFrame, texts: DataFrame, count: int, distance: Column, cuts: tuple[float, float] | None
+) -> list[dict[str, object]]:
+    """The rows of the review band, with its bounds: those of `cuts`, or as wide as `count` texts allow."""
+    if cuts is None:
+        chosen, chance = _keys(texts.orderBy(distance, KEY), count), 1.0
+        found = _told(shown, dict.fromkeys(chosen, ("review", chance)))
+        scores = [float(str(row[SCORE_COLUMN])) for row in found]
+        return [row | {KEEP_AT: max(scores), DROP_BELOW: min(scores)} for row in found]
+    keep_at, drop_below = _checked_cuts(cuts)
+    inside = texts.where((F.col(SCORE_COLUMN) >= drop_below) & (F.col(SCORE_COLUMN) < keep_at))
+    n = inside.count()
+    if n == 0:
+        raise CorpusError(f"no row has a score from {drop_below:g} up to {keep_at:g}; there is nothing to review")
+    chosen, chance = _keys(inside.orderBy(KEY), count), min(1.0, count / n)
+    found = _told(shown, dict.fromkeys(chosen, ("review", chance)))
+    return [row | {KEEP_AT: keep_at, DROP_BELOW: drop_below} for row in found]
 
 
 def _stratified(texts: DataFrame, count: int) -> dict[int, tuple[str, float]]:
@@ -112,12 +169,17 @@ def _checked_cuts(cuts: tuple[float, float] | None) -> tuple[float, float]:
     return cuts
 
 
+def _keyed(shown: DataFrame, salt: str) -> DataFrame:
+    return shown.withColumn(KEY, F.xxhash64(F.lit(salt), PROMPT, COMPLETION))
+
+
 def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:
-    prompt = F.coalesce(named(df, prompt_column).cast("string"), F.lit("")) if prompt_column else F.lit("")
+    (*prompts, completion) = judged_texts(df, text_column, prompt_column)
+    prompt = F.coalesce(prompts[0].cast("string"), F.lit("")) if prompts else F.lit("")
     source = stratum or (SOURCE if SOURCE in df.columns else None)
     return df.select(
         prompt.alias(PROMPT),
-        named(df, text_column).cast("string").alias(COMPLETION),
+        completion.cast("string").alias(COMPLETION),
         F.col(SCORE_COLUMN),
         (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
         (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
@@ -128,8 +190,11 @@ def _keys(ordered: DataFrame, count: int) -> list[int]:
     return [row[KEY] for row in ordered.select(KEY).limit(count).collect()] if count > 0 else []
 
 
-def _told(shown: DataFrame, chosen: Mapping[int, tuple[str, float]]) -> list[dict[str, object]]:
-    """The chosen texts as dicts, in the order they were chosen; unknown ids and sources are left out."""
+def _told(
+    shown: DataFrame, chosen: Mapping[int, tuple[str, float]], marks: Mapping[int, Mapping[str, object]] | None = None
+) -> list[dict[str, object]]:
+    """The chosen texts as dicts, in the order they were chosen, with their marks; unknown ids and sources left out."""
+    marks = marks or {}
     what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN)
     whole = (
         F.min(what).alias("what"),
@@ -148,4 +213,7 @@ def _told(shown: DataFrame, chosen: Mapping[int, tuple[str, float]]) -> list[dic
         row[KEY]: {name: value for name, value in row.asDict().items() if name != KEY and value is not None}
         for row in found
     }
-    return [by_key[key] | {STRATEGY: strategy, INCLUSION: chance} for key, (strategy, chance) in chosen.items()]
+    return [
+        {**by_key[key], **marks.get(key, {}), STRATEGY: strategy, INCLUSION: chance}
+        for key, (strategy, chance) in chosen.items()
+    ]

@@ -18,6 +18,7 @@ from pyspark.sql.pandas import functions as pandas_functions
 from quality_judge.errors import CorpusError
 from quality_judge.judge import Judge, load_judge
 from quality_judge.scores import CATEGORIES_COLUMN, CODE_COLUMN, FLAGS_COLUMN, JUDGE_COLUMN, RAW_COLUMN, SCORE_COLUMN
+from quality_judge.spark.chat import chat_columns
 
 STRUCT = (
     f"{SCORE_COLUMN} double, {RAW_COLUMN} double, {CODE_COLUMN} string, {FLAGS_COLUMN} array<string>, "
@@ -43,9 +44,16 @@ class ScoreUdf:
         as_bytes = [(F.col(column) if isinstance(column, str) else column).cast("binary") for column in columns]
         return _one_column(self.judge)(*as_bytes) if len(columns) == 1 else _two_columns(self.judge)(*as_bytes)
 
-    def register(self, spark: SparkSession, name: str) -> None:
-        """Makes `SELECT name(text)` work in SQL; cast the column to binary there when it may not be UTF-8."""
-        spark.udf.register(name, _one_column(self.judge))
+    def chat(self, column: str | Column) -> Column:
+        """The same for a column of chats, array<struct<role string, content string>>; see `engine.chat`."""
+        return self(*chat_columns(F.col(column) if isinstance(column, str) else column))
+
+    def register(self, spark: SparkSession, name: str, *, with_prompt: bool = False) -> None:
+        """Makes `SELECT name(text)` work in SQL, or `SELECT name(prompt, text)`.
+
+        Cast a column to binary there when it may not be UTF-8.
+        """
+        spark.udf.register(name, _two_columns(self.judge) if with_prompt else _one_column(self.judge))
 
 
 def score_udf(judge: Judge | str | Path) -> ScoreUdf:

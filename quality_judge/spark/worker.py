@@ -148,8 +148,11 @@ def scored_safely(scorer: Scorer, columns: Sequence[pa.Array]) -> Scores:
 
 
 def bytes_of(column: pd.Series) -> pa.Array:
-    """The column as large_binary; a null is None or, in a column of strings, NaN."""
-    return pa.Array.from_pandas(column, type=pa.large_binary())
+    """The column as large_binary; a null is None or, among strings, NaN. Raises CheckFailed for another type."""
+    try:
+        return pa.Array.from_pandas(column, type=pa.large_binary())
+    except pa.ArrowException as error:  # its message may quote a value
+        raise CheckFailed(f"a column holds neither strings nor bytes: {type(error).__name__}") from None
 
 
 def scorer_for(folder: str, fingerprint: str) -> Scorer:

@@ -43,3 +43,15 @@ def extracted(body: nn.Module, method: str) -> dict[str, Tensor]:
             if name.endswith(part):
                 tensors[prefix + name.removesuffix(part)] = tensor
     return tensors
+
+
+def extracted_of_writer(model: nn.Module) -> dict[str, Tensor]:
+    """As `extracted`, the LoRA factors of a model that writes, named as in its body alone."""
+    body = model.get_base_model().base_model_prefix + "."  # type: ignore[operator]
+    tensors = extracted(model, "lora")
+    return {
+        prefix + name.removeprefix(prefix).removeprefix(body): tensor
+        for name, tensor in tensors.items()
+        for prefix in (LORA_A, LORA_B)
+        if name.startswith(prefix)
+    }

@@ -22,13 +22,13 @@ from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
 from quality_judge.engine.weights import load_tokenizer, position_limit
-from quality_judge.errors import ConfigError
 from quality_judge.judge import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key
 from quality_judge.train.examples import Examples, build_examples, category_names
 from quality_judge.train.hard_negatives import beside_their_originals, with_hard_negatives
+from quality_judge.train.implicit_fit import ImplicitBase, ImplicitFitter, implicit_base
 from quality_judge.train.linear import (
     COUNT_SCALES,
     SURFACE_STRENGTHS,
@@ -83,12 +83,12 @@ def fit_judge(
     output: where the judge will be saved; a run for the same output that was killed is continued. When the judge is
     saved, `remove_checkpoints(output)`.
     """
-    if config.kind == "implicit":
-        raise ConfigError(f"kind {config.kind!r} cannot be trained yet; choose kind: scalar or kind: verdict")
     started = time.perf_counter()
     base = ready_base(config.base, config.revision)
     rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
-    ready = None
+    ready: VerdictBase | ImplicitBase | None = None
+    if config.kind == "implicit":
+        ready = implicit_base(base, config)
     if config.kind == "verdict":
         ready = verdict_base(base, rubric, config, with_prompts=any(row.prompt for row in labels.rows()))
     encoding, tokenizer_json = (ready.encoding, ready.tokenizer_json) if ready else _plain_encoding(base, config)
@@ -130,7 +130,9 @@ def _plain_encoding(base: Base, config: JudgeConfig) -> tuple[Encoding, str]:
     )  # fmt: skip
 
 
-def _fitter(ready: VerdictBase | None, *settings: Any) -> ModelFitter:
+def _fitter(ready: VerdictBase | ImplicitBase | None, *settings: Any) -> ModelFitter:
+    if isinstance(ready, ImplicitBase):
+        return ImplicitFitter(ready, *settings)
     return VerdictFitter(ready, *settings) if ready else ModelFitter(*settings)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
+from quality_judge.engine.implicit import ImplicitModel
 from quality_judge.engine.kinds import VerdictModel
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, precision_here
@@ -51,6 +52,7 @@ def draft_judge(folder: str | Path, fitted: Fitted, config: JudgeConfig, labels:
         name=config.name, kind=config.kind, base=_reference(fitted), rubric=fitted.rubric, encoding=fitted.encoding,
         method=fitted.method, pooling=fitted.model.pooling, lora=fitted.lora, stack=fitted.stack,
         verdict=fitted.model.verdict if isinstance(fitted.model, VerdictModel) else None,
+        implicit=fitted.model.implicit if isinstance(fitted.model, ImplicitModel) else None,
         categories=fitted.examples.category_names,
         labels={"sha256": labels.sha256, **labels.counts(), MISSING_LABELS: missing},
         training=fitted.training, created_with=_versions(), files={}, **calibrations,

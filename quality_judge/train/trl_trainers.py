@@ -32,7 +32,7 @@ def kto_trainer(
     rows: (prompt ids, completion ids, desirable). weights: of desirable and undesirable rows. limit: the most positions
     the model has. folder: scratch. Rows that do not fill the last batch are left out, for a single one has no KL.
     """
-    trl = _trl()
+    trl = trl_library()
     batch = max(MIN_KTO_BATCH, batch)
     rows = rows[: len(rows) - len(rows) % batch] if len(rows) >= batch else rows
     said = []
@@ -61,7 +61,7 @@ def dpo_trainer(
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Any:  # fmt: skip
     """TRL's DPOTrainer, ready to train `model` with LoRA, once, over `rows` (prompt, chosen, rejected ids) in order."""
-    trl = _trl()
+    trl = trl_library()
     said = [{"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected} for prompt, chosen, rejected in rows]
     settings = trl.DPOConfig(**_shared(config, folder, beta, batch, learning_rate), loss_type=["sigmoid"])
 
@@ -73,7 +73,8 @@ def dpo_trainer(
     return _made(Encoded, model, settings, said, collator, config, pad, progress)
 
 
-def _trl() -> Any:
+def trl_library() -> Any:
+    """The module trl with both trainers loaded. Raises MissingExtra."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

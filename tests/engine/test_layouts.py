@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from quality_judge.bases import find_base
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.attention import attend, set_scoring_attention
+from quality_judge.engine.kinds import ScalarModel, at_end, last_hidden_state
+from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.weights import hidden_size, load_body
 
 SHAPE = {
@@ -138,3 +140,55 @@ def test_a_decoders_body_under_its_own_head_gives_the_published_models_logits(la
             whole(input_ids=IDS[:1]).logits, hidden @ whole.lm_head.weight.T, rtol=1e-5, atol=1e-5
         )
     assert math.isfinite(hidden.abs().max())
+
+
+DECODERS = [name for name, (of, _) in LAYOUTS.items() if of.endswith("ForCausalLM")]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_rows_behind_a_prefix_computed_once_have_the_states_of_whole_rows(layout, name):
+    body = load_body(find_base(str(layout(name)))).eval()
+    set_scoring_attention(body)
+    begun = shared_prefix(body, IDS[0, :4].tolist())
+    assert begun is not None
+    whole = torch.cat([IDS[:1, :4].expand(2, -1), IDS], 1)
+    with torch.inference_mode():
+        for _ in range(2):  # a second time: nothing was written to it
+            found = at_end(last_hidden_state(body, IDS, LENGTHS, begun), LENGTHS, 2)
+            expected = at_end(last_hidden_state(body, whole, LENGTHS + 4), LENGTHS + 4, 2)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_body_that_attends_within_a_window_has_no_prefix_computed_once(tmp_path):
+    from transformers import MistralConfig, MistralModel
+
+    MistralModel(MistralConfig(**GROUPED, sliding_window=8)).save_pretrained(tmp_path)
+    assert shared_prefix(load_body(find_base(str(tmp_path))).eval(), [1, 5, 9]) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_row_that_fills_its_bucket_has_the_same_bits_beside_short_and_long_rows(layout, name, dtype):
+    model = judge_model(layout(name))
+    set_scoring_attention(model.body)
+    model.cast(dtype)
+    full = torch.stack([IDS[0], IDS[0].flip(0)])
+    with torch.inference_mode():
+        beside_short, beside_long = model(IDS, LENGTHS), model(full, torch.tensor([10, 10]))
+    assert torch.equal(beside_short[0], beside_long[0])
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 6])
+@pytest.mark.parametrize("before", [0, 7])
+def test_attention_as_two_products_is_that_of_torch_within_bfloat16(key_heads, before):
+    dice = torch.Generator().manual_seed(5)
+    query, key, value = (
+        torch.randn(3, heads, length, 16, generator=dice).bfloat16()
+        for heads, length in ((6, 10), (key_heads, before + 10), (key_heads, before + 10))
+    )
+    seen = torch.ones(10, before + 10, dtype=torch.bool).tril(before).expand(3, 1, -1, -1).contiguous()
+    found, _ = attend(torch.nn.Identity(), query, key, value, seen)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query.float(), key.float(), value.float(), attn_mask=seen, enable_gqa=True
+    )
+    torch.testing.assert_close(found.float(), expected.transpose(1, 2), rtol=0.02, atol=0.02)

@@ -68,6 +68,44 @@ def test_only_a_row_that_exhausts_memory_alone_is_marked_so_and_its_batch_is_sco
     assert np.isinf(outputs[5, 0])
 
 
+def test_a_batch_that_was_too_large_for_memory_is_not_tried_again():
+    class Small(Strange):
+        def forward(self, input_ids, **settings):
+            self.rows = [*getattr(self, "rows", []), len(input_ids)]
+            if len(input_ids) > 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(input_ids, **settings)
+
+    model = ScalarModel(Small(), 1, 1, "last")
+    nn.init.ones_(model.head.weight)
+    pool = ForwardPool(model, device="cpu", dtype=torch.float32, threads=1)
+    rows = Ragged(np.array([1, 2, 3, 4, 1, 2, 3, 4], np.int32), np.ones(8, np.int64))
+    for tried in ([8, 4, 2, 2, 2, 2], [2, 2, 2, 2]):
+        outputs, exhausted = pool.outcome(rows, [(16, 8)], 0)
+        assert outputs[:, 0].tolist() == rows.ids.tolist()
+        assert not exhausted.any()
+        assert model.body.rows == tried
+        model.body.rows = []
+
+
+def test_equal_rows_are_computed_once_and_a_prompt_tells_rows_apart(judge, scorer):
+    seen = []
+    pool = scorer._pool
+
+    class Counting:
+        def outcome(self, tokens, *shape):
+            seen.append(len(tokens.lengths))
+            return pool.outcome(tokens, *shape)
+
+    texts, prompts = ["water", "train", "water", "water", "train"], ["Why?", "Why?", "How?", "Why?", "Why?"]
+    counted = Scorer(judge, Counting(), None)
+    raw, alone = counted.score(texts, prompts).raw, counted.score(texts).raw
+    assert seen == [3, 2]
+    assert [raw[3], raw[4], alone[2], alone[4]] == [raw[0], raw[1], alone[0], alone[1]]
+    assert len({*raw, *alone}) == 5
+    assert [scorer.score([text], [prompt]).raw[0] for text, prompt in zip(texts, prompts, strict=True)] == list(raw)
+
+
 def test_out_of_memory_a_number_that_is_none_and_text_without_a_token_have_codes_of_their_own(judge, scorer):
     class Faulty:
         def outcome(self, tokens, buckets, pad):

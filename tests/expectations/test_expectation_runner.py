@@ -22,11 +22,17 @@ from planted_tables import (
 from pyspark.errors import AnalysisException
 
 from quality_judge.config import conf_folder
-from quality_judge.errors import CorpusError
-from quality_judge.expectations import ExpectationSpec, SuiteSpec, load_suite, validate
+from quality_judge.errors import ConfigError, CorpusError
+from quality_judge.expectations import ExpectationSpec, SuiteSpec, load_suite
+from quality_judge.expectations import validate as validated
+from quality_judge.profile import BINS, ScoreProfile
 
 ROWS = {"scored": scored_rows, "filtered": filtered_rows}
-OURS = ("pass_rate", "usable_scores", "agreement", "mean_score", "single_value")
+OURS = ("pass_rate", "usable_scores", "agreement", "mean_score", "single_value", "drift")
+
+
+def validate(frame, spec, rows_in=20):
+    return validated(frame, spec, parameters={"rows_in": rows_in})
 
 
 def suite(name):
@@ -199,3 +205,59 @@ def test_pyspark_can_still_report_its_own_errors_after_a_validation(spark, tmp_p
     assert validate(frame, load_suite(path)).success
     with pytest.raises(AnalysisException, match="UNRESOLVED_COLUMN"):
         frame.select("nothing").collect()
+
+
+@pytest.mark.parametrize("given", [{}, {"rows_in": 21}, {"rows_in": 19}])
+def test_rows_that_went_missing_and_a_count_that_nobody_gives_fail_the_filtered_suite(given):
+    report = validated(pandas_frame(filtered_rows()), suite("filtered"), parameters=given)
+    assert not report.success
+    assert "expect_table_row_count_to_equal" in report.message
+
+
+def drift_suite(tmp_path, shift):
+    """The shipped suite against a profile whose scores lie `shift` bins higher than those of `many_rows`."""
+    counts = [0] * BINS
+    for row in many_rows():
+        counts[min(BINS - 1, int(row[SCORE] * BINS) + shift)] += 1
+    profile = ScoreProfile(rows_in=600, decisions={"keep": 600}, histogram={"keep": counts})
+    (tmp_path / "_quality_profile.json").write_text(json.dumps(profile.to_dict()))
+    return load_suite(conf_folder() / "expectations" / "drift.yaml", reference=tmp_path / "_quality_profile.json")
+
+
+def many_rows(lost=None):
+    """600 decided rows of two sources; of the source `lost` none is kept."""
+    rows = [[0.05 + 0.0014 * i, "OK", "f1", "", "drop" if i < 300 else "keep", "", "ab"[i % 2]] for i in range(600)]
+    return [[*row[:4], "drop", *row[5:]] if row[6] == lost else row for row in rows]
+
+
+def with_source(engine, rows, request):
+    if engine == "pandas":
+        return pandas_frame([row[:6] for row in rows]).assign(source=[row[6] for row in rows])
+    schema = "quality_score double, quality_code string, quality_judge string, text string, quality_decision string"
+    session = request.getfixturevalue("spark")
+    return session.createDataFrame([tuple(row) for row in rows], f"{schema}, quality_reason string, source string")
+
+
+@pytest.mark.parametrize("engine", ["pandas", pytest.param("spark", marks=pytest.mark.spark)])
+def test_drift_and_a_source_that_is_lost_whole_are_noticed(engine, request, tmp_path):
+    sound = validate(with_source(engine, many_rows(), request), drift_suite(tmp_path, 0))
+    assert (sound.success, [result.success for result in sound.results]) == (True, [True] * 3)
+    shifted = validate(with_source(engine, many_rows(), request), drift_suite(tmp_path, 12))
+    assert not shifted.success
+    assert [result.success for result in shifted.results] == [False, False, True]
+    assert shifted.results[1].observed == pytest.approx(12 / 43 - math.sqrt(-math.log(0.0005) / 600), abs=0.03)
+    lost = validate(with_source(engine, many_rows(lost="b"), request), drift_suite(tmp_path, 0))
+    assert [result.success for result in lost.results] == [True, True, False]
+    assert lost.results[2].observed == 0
+
+
+def test_a_reference_that_is_not_there_is_refused_with_what_to_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"_quality_profile\.json of a filtered corpus"):
+        load_suite(conf_folder() / "expectations" / "drift.yaml", reference=tmp_path / "nothing.json")
+
+
+def test_a_raw_corpus_is_held_against_its_suite():
+    sound = pandas_frame(scored_rows())
+    assert validate(sound, suite("raw")).success
+    assert not validate(sound.assign(text=None), suite("raw")).success
+    assert not validate(sound.drop(columns="text"), suite("raw")).success

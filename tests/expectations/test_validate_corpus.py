@@ -64,6 +64,7 @@ def test_the_four_folders_of_a_filtered_corpus_are_read_together(tmp_path):
             [row for row in rows if row[DECISION] == decision] or [[*rows[0][:4], decision, "one more"]],
             folder,
         )
+    (tmp_path / "out" / "_quality_manifest.json").write_text('{"rows": 21}')
     done, summary, report = validated(tmp_path, suite="filtered")
     assert done.returncode == 0, done.stderr
     assert summary["rows"] == 21

@@ -23,8 +23,11 @@ FIXED_IN = {  # package: [(advisory, the first version without it)]
     "scipy": [("CVE-2023-25399", "1.10")],
     "scikit-learn": [("CVE-2024-5206", "1.5")],
     "pyspark": [("CVE-2025-55039", "4.0")],
+    "mlflow": [("CVE-2026-2652", "3.10.2"), ("CVE-2026-0545", "3.10.2")],
     "cryptography": [("CVE-2024-12797", "44.0.1")],
     "protobuf": [("CVE-2025-4565", "6.31.1")],
+    "grpcio": [("CVE-2024-7246", "1.65.4")],
+    "starlette": [("CVE-2024-47874", "0.40"), ("CVE-2025-62727", "0.49.1")],
     "setuptools": [("CVE-2025-47273", "78.1.1")],
 }
 FORBIDDEN = {

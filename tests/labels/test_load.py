@@ -182,12 +182,29 @@ WRONG = [{"role": "assistant", "content": "bad"}]
         ({"chosen": chat("a", "b", "c", "d"), "rejected": chat("a", "b", "c", "e")}, Preference("a\nb\nc", "d", "e")),
         ({"chosen": chat("a", "b", "c"), "rejected": chat("a", "b")}, Preference("a", "b\nc", "b")),
         ({"completions": [chat("ask", "x"), chat("ask", "y")]}, Ranking("ask", ("x", "y"))),
+        ({"messages": chat("a", "b", "ask", "good"), "label": 1}, Sample("a\nb\nask", "good", True)),
     ],
 )  # fmt: skip
 def test_chats_become_text_and_what_they_share_becomes_the_prompt(tmp_path, row, expected):
     assert load_labels([written(tmp_path / "x.jsonl", [row])]).rows() == (expected,)
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "x.parquet")
     assert load_labels([tmp_path / "x.parquet"]).rows() == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": chat("a", "b", "ask")}, "does not end with a message of the role assistant"),
+        ({"messages": chat("ask", "good"), "prompt": "ask"}, "messages and prompt are both filled"),
+        ({"messages": chat("ask", "good"), "text": "x"}, "messages and text are both filled"),
+        ({"messages": "just a text"}, "does not end with a message of the role assistant"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "expected text, or chat messages"),
+        ({"messages": chat("ask", " ")}, "messages is empty"),
+    ],
+)
+def test_a_chat_that_is_not_one_judged_answer_is_refused(tmp_path, row, said):
+    with pytest.raises(LabelError, match=said):
+        load_labels([written(tmp_path / "x.jsonl", [row | {"label": 1}])])
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.0, "1", "1.0", "true", " TRUE ", "good", "Good", "yes", "好", "是"])

@@ -15,11 +15,12 @@ COPIES = itertools.count(1)
 DEFAULTS = {
     "score_corpus": {
         "format": "parquet", "text_column": "text", "prompt_column": None, "max_bytes": None, "shards": None,
-        "hang_seconds": None, "quarantine": False, "require_signature": None,
+        "hang_seconds": None, "quarantine": False, "require_signature": None, "store": None, "cascade": None,
     },
     "filter_corpus": {"judge": None},
     "sample_for_labels": {
         "count": 20, "strategy": "uncertain", "stratum": None, "seed": 0, "keep_at": None, "drop_below": None,
+        "other": None,
     },
 }  # fmt: skip
 
@@ -114,13 +115,18 @@ def programme(name):
 def python_evaluations(spark):
     """A function that gives, for each query run since the test began, the rows of each of its Python evaluations."""
     store = spark._jsparkSession.sharedState().statusStore()
-    before = store.executionsCount()
+
+    def kept():
+        """The last thousand or so: Spark forgets the rest, so that only ids tell old from new."""
+        spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
+        executions = store.executionsList()
+        return [executions.apply(i) for i in range(executions.size())]
+
+    before = max((execution.executionId() for execution in kept()), default=-1)
 
     def since():
-        spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
         found = []
-        executions = store.executionsList()
-        for execution in [executions.apply(i) for i in range(before, executions.size())]:
+        for execution in [execution for execution in kept() if execution.executionId() > before]:
             nodes, values = (
                 store.planGraph(execution.executionId()).allNodes(),
                 store.executionMetrics(execution.executionId()),

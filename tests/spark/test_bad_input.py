@@ -12,6 +12,7 @@ from quality_judge.spark import read_corpus, score
 
 GOOD = "Water boils at a lower temperature on a mountain because the air presses less on its surface."
 TEN_MEGABYTES = 10_000_000
+CHAT = "array<struct<role string, content string>>"
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00\x08\x06\x00\x00\x00"
 ROWS = {
     "null": (None, "NULL_TEXT", []),
@@ -127,6 +128,11 @@ def test_parquet_files_with_other_columns_lose_none(spark, tmp_path):
         ("text string, Quality_Code string", {}, "already has Quality_Code"),
         ("text string, quality_decision string", {}, "already has quality_decision"),
         ("text string, _quality string", {}, "already has _quality"),
+        ("text map<string,string>", {}, "of type map<string,string>"),
+        ("text array<struct<role string>>", {}, "or as text column chats"),
+        ("text array<struct<role string, content int>>", {}, "or as text column chats"),
+        (f"text {CHAT}, prompt string", {"prompt_column": "prompt"}, "prompts of their own"),
+        (f"text string, prompt {CHAT}", {"prompt_column": "prompt"}, "'prompt' is of type array"),
     ],
 )
 def test_an_unfit_table_is_refused_before_any_job_starts(spark, judge, columns, options, said):
@@ -173,7 +179,7 @@ def test_a_damaged_file_ends_the_run_with_its_name_and_the_old_output_stands(spa
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     damage(corpus / "b.parquet")
     code, said, _ = run_job("score_corpus", judge=judge.folder, input=corpus, output=output)
-    assert (code, said["ok"], said["error"]) == (2, False, "CorpusError")
+    assert (code, said["ok"], said["error"]) == (2, False, "UnreadableFile")
     assert "b.parquet" in said["message"]
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "out"]
@@ -195,5 +201,5 @@ def test_a_truncated_gzip_file_is_refused_by_name(spark, judge, run_job, tmp_pat
     code, said, _ = run_job(
         "score_corpus", judge=judge.folder, input=tmp_path / "rows.jsonl.gz", output=tmp_path / "out", format="json"
     )
-    assert (code, said["error"]) == (2, "CorpusError"), said
+    assert (code, said["error"]) == (2, "UnreadableFile"), said
     assert "rows.jsonl.gz" in said["message"]

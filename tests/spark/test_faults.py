@@ -133,7 +133,8 @@ def wrong_magic(content):
 
 
 def zeroed_footer(content):
-    return content[:-200] + bytes(192) + content[-8:]
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    return content[:start] + bytes(192) + content[start + 192 :]
 
 
 def beginning_lost(content):

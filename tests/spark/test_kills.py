@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -129,9 +130,11 @@ def test_a_run_goes_on_after_a_full_disk_and_the_old_output_stands_meanwhile(spa
 def process_tree(pid):
     """(pid, command line) of every process below `pid`."""
     found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        found += [(int(child), command), *process_tree(int(child))]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # those of each thread: a JVM starts them from many
+        with suppress(OSError):  # gone meanwhile
+            for child in children.read_text().split():
+                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [(int(child), command), *process_tree(int(child))]
     return found
 
 

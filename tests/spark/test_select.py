@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality_judge.errors import CorpusError, InputError
-from quality_judge.spark.select import rows_for_labels, shares
+from quality_judge.spark.select import Other, rows_for_labels, shares
 
 COLUMNS = "id int, text string, prompt string, source string, quality_score double, quality_code string"
 OPTIONS = {"text_column": "text", "prompt_column": None, "threshold": 0.6}
@@ -76,6 +76,42 @@ def test_rows_to_certify_a_cut_are_not_those_that_another_strategy_drew_with_the
 def test_a_cut_that_nothing_can_be_drawn_at_is_refused(table, cuts, said):
     with pytest.raises(InputError, match=said):
         rows_for_labels(table, 40, "kept", cuts=cuts, **OPTIONS)
+
+
+def test_rows_on_which_two_judges_differ_most_come_first_with_both_scores_and_the_rest_is_uniform(table):
+    # The other judge turns the order of every fifth text round, knows nothing of `text 3`, and calls the column `body`.
+    theirs = table.selectExpr(
+        "text as body", "prompt", "if(id % 5 = 0, 1 - quality_score, quality_score) as quality_score"
+    ).where("body != 'text 3'")
+    rows = rows_for_labels(table, 20, "disagreement", other=Other(theirs, "body"), **OPTIONS)
+    apart = [row for row in rows if row["strategy"] == "disagreement"]
+    assert Counter(row["strategy"] for row in rows) == {"disagreement": 14, "uniform": 6}
+    gaps = [abs(row["quality_score"] - row["other_score"]) for row in apart]
+    assert gaps == sorted(gaps, reverse=True)
+    assert min(gaps) > 0.3
+    assert {int(row["id"]) % 5 for row in apart} == {0}
+    assert {row["inclusion_probability"] for row in rows} == {1.0, 6 / 86}
+    assert not any("other_score" in row for row in rows if row["strategy"] == "uniform")
+
+
+def test_the_review_band_is_as_wide_as_the_budget_or_drawn_evenly_from_the_one_asked_for(table):
+    rows = rows_for_labels(table, 11, "review", **OPTIONS)
+    assert sorted(row["quality_score"] for row in rows) == [at / 100 for at in range(55, 66)]
+    assert {(row["drop_below"], row["keep_at"], row["inclusion_probability"]) for row in rows} == {(0.55, 0.65, 1.0)}
+    rows = rows_for_labels(table, 5, "review", cuts=(0.4, 0.2), **OPTIONS)
+    assert len(rows) == 5
+    assert all(0.2 <= row["quality_score"] < 0.4 for row in rows)
+    assert {(row["drop_below"], row["keep_at"], row["inclusion_probability"]) for row in rows} == {(0.2, 0.4, 5 / 20)}
+    with pytest.raises(CorpusError, match="nothing to review"):
+        rows_for_labels(table, 5, "review", cuts=(0.995, 0.995), **OPTIONS)
+
+
+def test_two_tables_that_share_nothing_to_differ_on_are_refused(table):
+    for theirs, said in ((table, "share no text"), (table.drop("quality_score"), "no column quality_score")):
+        with pytest.raises(CorpusError, match=said):
+            rows_for_labels(table, 5, "disagreement", other=Other(theirs, "text"), **OPTIONS)
+    with pytest.raises(InputError, match="--other"):
+        rows_for_labels(table, 5, "disagreement", **OPTIONS)
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "uncertain", "stratified", "kept"])

@@ -65,11 +65,11 @@ class Faulty:
 
     def __init__(self, *forbidden, categories=()):
         self.forbidden = forbidden
-        self.judge = SimpleNamespace(spec=SimpleNamespace(categories=categories))
+        self.judge = SimpleNamespace(spec=SimpleNamespace(category_names=categories))
 
     def score(self, completions, prompts=None):
         completions = completions if isinstance(completions, list | tuple) else completions.to_pylist()
-        n, names = len(completions), self.judge.spec.categories
+        n, names = len(completions), self.judge.spec.category_names
         for text in completions:
             if text in self.forbidden:
                 raise ValueError(f"cannot score {text!r}")

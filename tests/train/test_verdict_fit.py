@@ -11,7 +11,7 @@ from quality_judge.engine.encode import Encoder
 from quality_judge.engine.output_layer import load_generator
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.stacking import stacked
-from quality_judge.errors import BaseModelError, ConfigError
+from quality_judge.errors import BaseModelError
 from quality_judge.judge import ADAPTER_FILE, load_judge
 from quality_judge.labels import flatten
 from quality_judge.rubric import Rubric
@@ -263,8 +263,3 @@ def made_examples(found, count):
         weight=np.ones(count), categories=np.zeros((count, 0)), unit=np.arange(count), rank=np.zeros(count, int),
         groups=tuple(map(str, range(count))),
     )  # fmt: skip
-
-
-def test_an_implicit_judge_is_refused_for_now(configured, made):
-    with pytest.raises(ConfigError, match="kind: verdict"):
-        fit_judge(made.label_set(samples(20)), configured().model_copy(update={"kind": "implicit"}))

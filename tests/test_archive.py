@@ -6,7 +6,7 @@ import pytest
 
 from quality_judge.errors import InputError
 from quality_judge.judge import load_judge
-from quality_judge.packing import pack_judge
+from quality_judge.archive import pack_judge
 
 
 def test_an_unpacked_judge_loads_with_the_same_fingerprint(judge_folder, tmp_path):

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# labels -> judge -> scores -> checks -> kept rows -> rows for the next round.   ./run.sh CORPUS [VERSION]
+set -euo pipefail
+cd "$(dirname "$0")"
+CORPUS=${1:?which corpus? a file or folder of Parquet with a column text, such as: ./run.sh corpus}
+JUDGE=judges/mine-${2:-1}
+OUT=output
+
+[ -d "$JUDGE" ] || quality-judge train --config conf/judge.yaml --labels labels/*.jsonl --output "$JUDGE"
+quality-judge score --judge "$JUDGE" --input "$CORPUS" --output "$OUT/scored"
+quality-judge validate --scored "$OUT/scored" --suite conf/scored.yaml --output "$OUT/validation-scored.json"
+quality-judge filter --scored "$OUT/scored" --policy conf/policy.yaml --output "$OUT/filtered"
+quality-judge validate --scored "$OUT/filtered" --suite conf/filtered.yaml --output "$OUT/validation-filtered.json"
+quality-judge report --judge "$JUDGE" --filtered "$OUT/filtered" --validation "$OUT/validation-scored.json" --validation "$OUT/validation-filtered.json" --output "$OUT/report.html"
+quality-judge sample --scored "$OUT/scored" --count 200 --strategy uncertain --output "$OUT/next-round.jsonl"

@@ -1,0 +1,26 @@
+"""`quality-judge`: every command parses, calls the library and prints; nothing else lives here.
+
+A new command goes into the module it belongs to, or into a new one that is imported below:
+`programmes` runs what is in training/ and jobs/, `judging` works on one judge, `reading` is for readers, `labels` for
+experts, `starting` has the demo and `init`, `places` is where judges live.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from quality_judge.cli import judging, labels, places, programmes, reading, starting  # noqa: F401  each adds to `app`
+from quality_judge.cli.app import app
+from quality_judge.errors import QualityJudgeError
+from quality_judge.redact import redacted
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line on stderr and its own exit code."""
+    try:
+        app()
+    except QualityJudgeError as error:
+        typer.echo(redacted(f"error: {error}"), err=True)
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,262 @@
+"""Label Studio: questions become its tasks and its labelling set-up, its exported annotations become answers.
+
+It reads both forms that Label Studio exports, JSON and JSON-MIN, as version 1.23 writes them: one choice or several,
+rating, pairwise, ranker, taxonomy, and a text area as a note. It needs no package of theirs, and does not know what
+becomes of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from quality_judge.errors import InputError
+from quality_judge.labels.questions import (
+    CATEGORY,
+    GOOD_BAD,
+    NOTE,
+    PAIR,
+    RANK,
+    Answer,
+    Question,
+    as_question,
+    verdict_of,
+)
+from quality_judge.rubric import Rubric
+from quality_judge.samples import COMPLETION, COMPLETIONS, PROMPT, ROW_ID, SOURCE, TEXT
+from quality_judge.scores import SCORE_COLUMN
+
+ROW = "row"  # where a task of ours carries the other columns of its row
+NOTES = (NOTE, "why", "comment", "reason", "备注")
+NONE = ("none", "无", "clean")
+PAIRS = (
+    ("a", "b"), ("left", "right"), ("text_a", "text_b"), ("answer_a", "answer_b"), ("response_a", "response_b"),
+    ("text1", "text2"), ("answer1", "answer2"),
+)  # fmt: skip
+OWN_FIELDS = {
+    "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", PROMPT, COMPLETION, TEXT,
+    ROW, "items", "total_annotations", "cancelled_annotations", "inner_id", *(name for pair in PAIRS for name in pair),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """One annotation: what was asked, how, and the answer. said: annotator, note, seconds, at."""
+
+    question: Question
+    mode: str
+    answer: Answer
+    said: Mapping[str, Any]
+
+
+@dataclass
+class Said:
+    """What one annotation holds, by kind of control."""
+
+    choices: list[str] = field(default_factory=list)
+    ratings: list[float] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
+    rankers: list[Mapping[str, list[str]]] = field(default_factory=list)
+    taxonomy: list[list[str]] | None = None
+    notes: list[str] = field(default_factory=list)
+    plain: list[str] = field(default_factory=list)  # of JSON-MIN, where a choice looks like any other field
+
+    def add(self, value: Any) -> None:
+        """Takes in the value of one control, as `result[].value` has it."""
+        if not isinstance(value, Mapping):
+            return
+        self.choices += _strings(value.get("choices"))
+        self.notes += _strings(value.get("text"))
+        self.selected += _strings(value.get("selected"))
+        if isinstance(value.get("rating"), int | float):
+            self.ratings.append(float(value["rating"]))
+        if isinstance(value.get("ranker"), Mapping):
+            self.rankers.append({name: _strings(ids) for name, ids in value["ranker"].items()})
+        if isinstance(value.get("taxonomy"), list):
+            self.taxonomy = [*(self.taxonomy or []), *map(_strings, value["taxonomy"])]
+
+
+def tasks(questions: Sequence[Question], mode: str, rubric: Rubric, *, predict: bool = False) -> list[dict[str, Any]]:
+    """Tasks to import: the texts, and under `row` the other columns, but never the score, which would lead the expert.
+
+    predict: with the judge's verdict on each text as a pre-annotation, where it has a score (mode good-bad).
+    """
+    made = []
+    for question in questions:
+        task: dict[str, Any] = {"data": _data(question, mode)}
+        score = question.cells.get(SCORE_COLUMN)
+        if predict and mode == GOOD_BAD and isinstance(score, int | float):
+            word = rubric.good if score >= 0.5 else rubric.bad
+            value = {"choices": [word]}
+            result = {"from_name": "verdict", "to_name": TEXT, "type": "choices", "value": value}
+            task["predictions"] = [{"model_version": "quality-judge", "score": float(score), "result": [result]}]
+        made.append(task)
+    return made
+
+
+def setup(mode: str, rubric: Rubric) -> str:
+    """The labelling set-up (XML) for tasks of that mode. Raises InputError for categories that the rubric lacks."""
+    if mode == CATEGORY and not rubric.categories:
+        raise InputError(f"the rubric {rubric.name!r} has no categories; give one that has")
+    head = f"<Header value={quoteattr(rubric.criteria)} size='6'/>\n  <Text name='prompt' value='$prompt'/>"
+    text = "<Text name='text' value='$completion'/>"
+    verdicts = "".join(f"<Choice value={quoteattr(word)}/>" for word in (rubric.good, rubric.bad))
+    codes = "".join(
+        f"<Choice value={quoteattr(each.code)} hint={quoteattr(f'{each.name} {each.description}'.strip())}/>"
+        for each in rubric.categories
+    )
+    many = f"<Choices name='categories' toName='text' choice='multiple'><Choice value='none'/>{codes}</Choices>"
+    body = {
+        GOOD_BAD: f"{text}\n  <Choices name='verdict' toName='text' choice='single'>{verdicts}</Choices>",
+        PAIR: "<Pairwise name='pair' toName='a,b'/>\n  <Text name='a' value='$a'/><Text name='b' value='$b'/>",
+        RANK: "<List name='items' value='$items' title='Best first'/>\n  <Ranker name='rank' toName='items'/>",
+        CATEGORY: f"{text}\n  {many}",
+    }[mode]
+    about = {PAIR: "a", RANK: "prompt"}.get(mode, "text")
+    return f"<View>\n  {head}\n  {body}\n  <TextArea name='note' toName='{about}' rows='1'/>\n</View>\n"
+
+
+def is_export(rows: Sequence[object]) -> bool:
+    """Whether the rows of a JSON file are an export of Label Studio, of either form."""
+    first = rows[0] if rows else None
+    return isinstance(first, Mapping) and ("annotation_id" in first or isinstance(first.get("annotations"), list))
+
+
+def annotations_of(task: object) -> Iterator[tuple[Mapping[str, Any], Said, dict[str, Any], bool]]:
+    """Of one exported row, each annotation: (the task's data, what it holds, annotator and the like, cancelled)."""
+    if not isinstance(task, Mapping):
+        return
+    if isinstance(task.get("annotations"), list):
+        for each in task["annotations"]:
+            said = Said()
+            for result in each.get("result") or []:
+                said.add(result.get("value"))
+            yield task.get("data") or {}, said, _about(each, "completed_by"), bool(each.get("was_cancelled"))
+        return
+    said = Said()
+    for name, value in task.items():
+        if name not in OWN_FIELDS:
+            _add_short(said, name, value)
+    yield task, said, _about(task, "annotator"), bool(task.get("was_cancelled"))
+
+
+def as_found(
+    data: Mapping[str, Any], said: Said, about: Mapping[str, Any], rubric: Rubric, *, rating_cut: float | None
+) -> Found | str | None:
+    """The answer in an annotation, None where it holds none, or what is wrong with it.
+
+    rating_cut: the least rating that is good.
+    """
+    told = {**about, NOTE: " ".join(said.notes)}
+    if said.selected:
+        return _found(data, PAIR, {"left": 0, "right": 1}.get(said.selected[0]), told)
+    if said.rankers:
+        return _ranked(data, said.rankers[0], rubric, told)
+    if said.taxonomy is not None:
+        return _chosen(data, [path[-1] for path in said.taxonomy if path], rubric, told)
+    chosen = said.choices or [word for word in said.plain if _is_choice(word, rubric)]
+    if chosen:
+        return _chosen(data, chosen, rubric, told)
+    if said.ratings and rating_cut is None:
+        return "is a rating; say with --rating-cut from which rating on a text is good"
+    return _found(data, GOOD_BAD, said.ratings[0] >= (rating_cut or 0), told) if said.ratings else None
+
+
+def _is_choice(word: str, rubric: Rubric) -> bool:
+    known = {*NONE, *(name for each in rubric.categories for name in (each.code, each.name))}
+    return word in known or verdict_of(word, rubric) is not None
+
+
+def _chosen(data: Mapping[str, Any], words: list[str], rubric: Rubric, told: Mapping[str, Any]) -> Found | str:
+    verdict = verdict_of(words[0], rubric) if len(words) == 1 else None
+    if verdict is not None:
+        return _found(data, GOOD_BAD, verdict, told)
+    known = {name: each.code for each in rubric.categories for name in (each.code, each.name)}
+    odd = [word for word in words if word not in known and word not in NONE]
+    if odd or not known:
+        return (
+            f"{len(odd or words)} of its choices are neither good nor bad, nor categories of the rubric "
+            f"{rubric.name!r}; give the --rubric that has these words"
+        )
+    codes = {known[word] for word in words if word in known}
+    return _found(data, CATEGORY, {each.code: each.code in codes for each in rubric.categories}, told)
+
+
+def _ranked(
+    data: Mapping[str, Any], ranker: Mapping[str, list[str]], rubric: Rubric, told: Mapping[str, Any]
+) -> Found | str:
+    buckets = {verdict_of(name, rubric): ids for name, ids in ranker.items()}
+    cut = len(buckets[True]) if set(buckets) == {True, False} else None
+    ids = [*buckets[True], *buckets[False]] if cut is not None else [each for part in ranker.values() for each in part]
+    lists = [value for value in data.values() if isinstance(value, list) and all(isinstance(x, Mapping) for x in value)]
+    own = next(([str(item.get("id")) for item in items] for items in lists if len(items) == len(ids)), [])
+    if (cut is None and len(ranker) > 1) or sorted(own) != sorted(ids):
+        return "its order does not name each item of the task once; expected one ranking of all items"
+    return _found(data, RANK, (tuple(own.index(each) for each in ids), cut), told)
+
+
+def _found(data: Mapping[str, Any], mode: str, answer: Answer | None, told: Mapping[str, Any]) -> Found | str:
+    if answer is None:
+        return "selects neither left nor right"
+    cells = _cells(data, mode)
+    question, faults = (None, ["the task has no text that we know"]) if cells is None else as_question(cells, mode)
+    return "; ".join(faults) if question is None else Found(question, mode, answer, told)
+
+
+def _cells(data: Mapping[str, Any], mode: str) -> dict[str, Any] | None:
+    """The task as a row of a label file, or None when it is not known where its text stands."""
+    own = {SOURCE: data.get(SOURCE), ROW_ID: data.get("row_id")}
+    kept = data[ROW] if isinstance(data.get(ROW), Mapping) else own
+    cells = {**kept, PROMPT: data.get(PROMPT) or ""}
+    if mode == PAIR:
+        pair = next((pair for pair in PAIRS if all(isinstance(data.get(name), str) for name in pair)), None)
+        return None if pair is None else cells | {COMPLETIONS: [data[name] for name in pair]}
+    if mode == RANK:
+        items = next(value for value in data.values() if isinstance(value, list))
+        texts = [item.get("body") or item.get("html") or item.get("text") or item.get("title") for item in items]
+        return cells | {COMPLETIONS: texts}
+    text = data.get(COMPLETION) or data.get(TEXT)
+    return None if text is None else cells | {COMPLETION: text}
+
+
+def _data(question: Question, mode: str) -> dict[str, Any]:
+    kept = {name: value for name, value in question.cells.items() if name != SCORE_COLUMN}
+    data: dict[str, Any] = {PROMPT: question.prompt, ROW: kept}
+    if mode == PAIR:
+        return data | dict(zip("ab", question.texts, strict=True))
+    if mode == RANK:
+        items = [{"id": f"d{at + 1}", "title": f"{at + 1}", "body": text} for at, text in enumerate(question.texts)]
+        return data | {"items": items}
+    return data | {COMPLETION: question.texts[0]}
+
+
+def _about(each: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """annotator, seconds and at. An annotator is a number, or with some exports an object."""
+    name = each.get(who)
+    if isinstance(name, Mapping):
+        name = name.get("email") or name.get("id")
+    seconds = each.get("lead_time")
+    return {
+        "annotator": None if name is None else str(name), "seconds": seconds, "at": each.get("created_at"),
+    }  # fmt: skip
+
+
+def _add_short(said: Said, name: str, value: Any) -> None:
+    """Takes in a field of JSON-MIN, where a single choice or note is plain text and the rest a list."""
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, Mapping):
+            said.add(part)
+        elif isinstance(part, list):
+            said.taxonomy = [*(said.taxonomy or []), _strings(part)]
+        elif isinstance(part, str) and name in NOTES:
+            said.notes.append(part)
+        elif isinstance(part, str):
+            said.plain.append(part)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

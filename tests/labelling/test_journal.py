@@ -1,0 +1,87 @@
+"""Answers on disk: whole lines only, one writer, nothing half kept, an undo that leaves its trace."""
+
+import json
+import os
+
+import pytest
+
+from quality_judge.errors import InputError, RunConflict
+from quality_judge.labelling.store import Store
+
+
+def answer(question, label, annotator="Ann"):
+    row = {"prompt": "", "completion": f"{question} 水\u2028", "label": label}
+    return {"event": "answer", "annotator": annotator, "question": question, "row": row}
+
+
+def labels(path):
+    return [json.loads(line)["label"] for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_answers_undone_and_given_again_leave_one_label_each_and_a_whole_journal(tmp_path):
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    store.add(answer("a", True))
+    store.add(answer("b", False))
+    store.add({"event": "undo", "annotator": "Ann", "question": "b"})
+    assert labels(output) == [True]
+    store.add(answer("b", True))
+    store.add(answer("a", False))
+    store.add(answer("a", True, "Bo"))
+    store.add({"event": "skip", "annotator": "Ann", "question": "c"})
+    assert labels(output) == [True, False, True]
+    assert store.journal.stat().st_mode & 0o077 == 0
+    store.close()
+    output.unlink()
+    again = Store(output)
+    assert labels(output) == [True, False, True]
+    assert len(again.journal.read_bytes().splitlines()) == 7
+    again.close()
+
+
+def test_a_line_cut_off_by_a_crash_was_never_acknowledged_and_goes(tmp_path):
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    store.add(answer("a", True))
+    store.close()
+    with store.journal.open("ab") as journal:
+        journal.write(b'{"event":"answer","annot')
+    store = Store(output)
+    store.add(answer("b", False))
+    store.close()
+    assert labels(output) == [True, False]
+    assert [json.loads(line)["question"] for line in store.journal.read_bytes().splitlines()] == ["a", "b"]
+
+
+def test_an_answer_that_cannot_be_synced_is_not_kept_anywhere(tmp_path, monkeypatch):
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    store.add(answer("a", True))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            store.add(answer("b", True))
+    store.add(answer("c", False))
+    store.close()
+    assert labels(output) == [True, False]
+    assert b'"b"' not in store.journal.read_bytes()
+
+
+def test_only_one_process_writes_and_nobody_elses_file_is_touched(tmp_path):
+    store = Store(tmp_path / "labels.jsonl")
+    with pytest.raises(RunConflict, match="another process"):
+        Store(tmp_path / "labels.jsonl")
+    store.close()
+    (tmp_path / "mine.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="was not written here"):
+        Store(tmp_path / "mine.jsonl")
+    assert (tmp_path / "mine.jsonl").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[]", b'{"event":"answer"}', b"\xff"])
+def test_a_damaged_journal_is_named_and_left_alone(tmp_path, line):
+    journal = tmp_path / "labels.jsonl.journal"
+    journal.write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=r"labels\.jsonl\.journal:1 is damaged"):
+        Store(tmp_path / "labels.jsonl")
+    assert journal.read_bytes() == line + b"\n"

@@ -1,0 +1,176 @@
+"""The command line: each command says an example, programmes run as they are, errors say what to do, init works.
+
+The project that `init` writes is used as its own run.sh says, in this process and the tests' one Spark session.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from quality_judge.cli import app, main
+from quality_judge.cli.programmes import PROGRAMMES, options_of
+from quality_judge.errors import InputError
+from quality_judge.programme import as_typed, programme_file, programmes_folder
+from quality_judge.project import start_project
+
+ROOT = Path(__file__).resolve().parents[1]
+ASKED = {  # the commands of issue and README that this test knows; others add their own
+    "demo", "init", "train", "evaluate", "calibrate", "distill", "score", "score-file", "filter", "validate", "sample",
+    "redteam", "card", "compare", "report", "push", "pull", "promote",
+}  # fmt: skip
+
+
+@pytest.fixture
+def quality_judge(monkeypatch, capsys):
+    """A function from words to (exit code, stdout, stderr) of the command line, in this process."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["quality-judge", *map(str, words)])  # a programme sets its own
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def completed(words, at):
+    """What bash offers after `words`; in a process of its own, as the shell asks."""
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(at), "_QUALITY_JUDGE_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv = ['quality-judge']; from quality_judge.cli import app; app(prog_name='quality-judge')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **asked}, capture_output=True, text=True
+    )
+    return done.stdout.split()
+
+
+def test_every_command_that_was_asked_for_is_there_and_shows_an_example():
+    commands = get_command(app).commands
+    assert set(commands) >= ASKED
+    for name, command in commands.items():
+        assert f"quality-judge {name}" in command.help or "quality-judge home" in command.help, name
+
+
+@pytest.mark.parametrize("name", PROGRAMMES)
+def test_the_options_read_from_a_programmes_text_have_help_and_stand_in_its_example(name):
+    file, _, example = PROGRAMMES[name]
+    said = options_of(programme_file(file))
+    assert all(said.values()), said
+    assert {word for word in shlex.split(example) if word.startswith("--")} <= set(said)
+
+
+@pytest.mark.slow
+def test_a_programme_as_a_command_names_itself_so_and_takes_the_programmes_options(quality_judge):
+    code, out, _ = quality_judge("train", "--help")
+    assert code == 0
+    assert out.startswith("usage: quality-judge train ")
+    assert "python training/" not in out
+    assert all(option in out for option in options_of(programme_file("training/train_judge.py")))
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "expected"),
+    [
+        ("quality-judge train --test", 2, ["--test-labels"]),
+        ("quality-judge filter --pol", 2, ["--policy"]),
+        ("quality-judge eval", 1, ["evaluate"]),
+        ("quality-judge train --labels lab", 3, []),
+    ],
+)
+def test_a_shell_completes_commands_and_the_options_of_programmes_and_leaves_files_to_itself(words, at, expected):
+    assert completed(words, at) == expected
+
+
+def test_bad_arguments_of_a_programme_end_in_one_json_line_and_exit_2(quality_judge):
+    code, out, complaint = quality_judge("calibrate", "--judge", "x")
+    assert (code, json.loads(out)["error"]) == (2, "ArgumentError")
+    assert "usage: quality-judge calibrate" in complaint
+
+
+def test_a_missing_package_is_named_with_its_extra(quality_judge, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "quality_judge.engine.scorer", None)
+    monkeypatch.setattr("quality_judge.cli.programmes.EXTRA_OF", {"quality_judge": "train"})
+    code, out, complaint = quality_judge("evaluate", "--judge", "x", "--labels", "y", "--output", "z")
+    assert (code, json.loads(out)["error"]) == (2, "MissingExtra")
+    assert "pip install 'quality-judge[train]'" in complaint
+
+
+def test_without_java_a_spark_command_says_what_to_install(quality_judge, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    code, out, complaint = quality_judge("filter", "--scored", "x", "--policy", "y", "--output", "z")
+    assert (code, json.loads(out)["error"]) == (2, "ConfigError")
+    assert "install a JDK" in complaint
+
+
+def test_a_judge_trained_by_the_command_says_so_in_its_card(monkeypatch):
+    from quality_judge.programme import CALLED_AS
+
+    monkeypatch.setattr(sys, "argv", ["train_judge.py", "--labels", "/a/b/labels.jsonl"])
+    assert as_typed() == "python training/train_judge.py --labels labels.jsonl"
+    token = CALLED_AS.set("quality-judge train")
+    assert as_typed() == "quality-judge train --labels labels.jsonl"
+    CALLED_AS.reset(token)
+
+
+def test_the_demo_never_writes_into_a_folder_that_is_there(quality_judge, tmp_path):
+    code, _, complaint = quality_judge("demo", "--output", tmp_path)
+    assert code == 2
+    assert "choose another folder" in complaint
+
+
+def test_home_is_where_the_programmes_are(quality_judge):
+    code, out, _ = quality_judge("home")
+    assert code == 0
+    assert Path(out.strip()) == programmes_folder() == ROOT
+
+
+def test_a_project_is_never_written_over_anything(tmp_path):
+    (tmp_path / "mine").mkdir()
+    start_project(tmp_path / "mine")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="holds something already"):
+        start_project(tmp_path / "mine")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its_script_says(
+    spark, packaged_base, quality_judge, monkeypatch, tmp_path
+):
+    code, _, _ = quality_judge("init", tmp_path / "mine")
+    assert code == 0
+    monkeypatch.chdir(tmp_path / "mine")
+    settings = Path("conf/judge.yaml").read_text(encoding="utf-8")
+    Path("conf/judge.yaml").write_text(settings.replace("method: auto", "method: frozen"), encoding="utf-8")
+    assert quality_judge("demo-corpus", "--output", "corpus", "--rows", "300")[0] == 0
+    done = []
+    for words in steps(Path("run.sh").read_text(encoding="utf-8")):
+        code, _, complaint = quality_judge(*words)
+        assert code == 0, f"{words}: {complaint[-2000:]}"
+        done.append(words[0])
+    assert done == ["train", "score", "validate", "filter", "validate", "report", "sample"]
+    assert {path.name for path in Path("output/filtered").iterdir() if path.is_dir()} >= {"kept", "dropped", "unscored"}
+    assert "</html>" in Path("output/report.html").read_text(encoding="utf-8")
+    assert len(Path("output/next-round.jsonl").read_text(encoding="utf-8").splitlines()) == 200
+
+
+def steps(script):
+    """The words of each quality-judge command of run.sh, with its variables and patterns filled in."""
+    filled = script.replace("$CORPUS", "corpus").replace("$JUDGE", "judges/mine-1").replace("$OUT", "output")
+    for line in filled.splitlines():
+        command = line[line.find("quality-judge ") :] if "quality-judge " in line and line[0] not in "#" else ""
+        if command:
+            words = shlex.split(command)[1:]
+            yield [
+                found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+            ]

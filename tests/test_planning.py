@@ -1,0 +1,151 @@
+"""Cost before the run: the sample is fair and small, counts add up, nothing is claimed that was not measured."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from quality_judge.cli import app
+from quality_judge.corpus_sample import sample_corpus
+from quality_judge.engine.scorer import load_scorer
+from quality_judge.errors import ConfigError, CorpusError, InputError
+from quality_judge.planning import in_words, make_plan
+
+CANARY = "canary-078-05-1120"
+TEXTS = [f"{CANARY} 水 water {i} " * (1 + i % 40) for i in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """3,000 rows in 30 row groups of 2 files, the short ones first."""
+    folder = tmp_path_factory.mktemp("corpus")
+    ordered = sorted(TEXTS, key=len)
+    for part in (0, 1):
+        rows = ordered[part * 1500 : (part + 1) * 1500]
+        pq.write_table(pa.table({"text": rows, "id": range(1500)}), folder / f"{part}.parquet", row_group_size=100)
+    (folder / "_SUCCESS").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory, tiny_base):
+    """A judge on a tiny random base, trained on a few demo labels."""
+    from quality_judge.config import conf_folder, load_judge_config
+    from quality_judge.labels import load_labels
+    from quality_judge.train.fit import fit_judge
+    from quality_judge.train.save import draft_judge
+
+    folder = tmp_path_factory.mktemp("planned")
+    lines = (conf_folder() / "demo" / "labels.en.jsonl").read_text(encoding="utf-8").splitlines()[:80]
+    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(
+        f"name: tiny\nbase: {tiny_base('bert')}\nmax_tokens: 64\n"
+        "train: {method: frozen, folds: 2, below_baseline: allow}\n"
+    )
+    config, labels = load_judge_config(folder / "tiny.yaml", []), load_labels([folder / "labels.jsonl"])
+    return draft_judge(folder, fit_judge(labels, config), config, labels)
+
+
+def planned(*arguments):
+    done = CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout
+
+
+def test_rows_of_parquet_are_counted_from_footers_and_the_sample_is_as_long_on_average_as_the_corpus(corpus):
+    sample = sample_corpus(corpus, ["text"], rows=1000)
+    assert (sample.rows, sample.exact, sample.files, len(sample)) == (3000, True, 2, 1000)
+    lengths = np.array([len(value.as_py()) for value in sample.columns["text"]])
+    assert abs(lengths.mean() / np.mean([len(text.encode()) for text in TEXTS]) - 1) < 0.25
+    assert len(sample_corpus(corpus, ["text"], rows=10_000)) <= 3000
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_rows_of_line_formats_are_estimated_from_bytes_within_a_tenth_and_said_to_be(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("quality_judge.corpus_sample.BLOCK_BYTES", 1 << 12)
+    shuffled = [TEXTS[i] for i in np.random.default_rng(0).permutation(len(TEXTS))]
+    rows = [{"id": i, "text": f"{text}\n2" if kind == "csv" else text} for i, text in enumerate(shuffled)]
+    file = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        pyarrow.csv.write_csv(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sample = sample_corpus(file, ["text"], rows=500)
+    assert not sample.exact
+    assert abs(sample.rows / 3000 - 1) < 0.1
+    assert {value.as_py().decode() for value in sample.columns["text"]} <= {row["text"] for row in rows}
+
+
+def test_a_small_json_file_is_read_whole_and_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": null}\nbroken\n', encoding="utf-8")
+    sample = sample_corpus(tmp_path / "a.jsonl", ["text"])
+    assert (sample.rows, sample.exact) == (3, True)
+    assert sample.columns["text"].to_pylist() == [b"one", None, None]
+
+
+def test_the_command_prints_the_histogram_and_ends_in_json_whose_numbers_agree(corpus, judge):
+    found, shown = planned("--judge", judge.folder, "--input", corpus, "--rows", 300, "--workers", 4)
+    sample, here, estimate = found["sample"], found["here"], found["estimate"]
+    assert sum(sample["histogram"].values()) == here["scored"] == sample["rows"] == 300
+    assert 0 <= sample["padding"] < 1
+    assert here["cut"] > 0
+    assert here["memory_bytes"] > 50e6
+    assert estimate["hours"] == pytest.approx(3000 / here["rows_per_second"] / 3600 / 4)
+    assert estimate["hours_95"][0] < estimate["hours"] < estimate["hours_95"][1]
+    assert "#" in shown
+    assert CANARY not in shown
+
+
+def test_twice_the_workers_take_half_the_hours_at_the_same_cost(corpus, judge):
+    scorer, sample = load_scorer(judge, threads=1), sample_corpus(corpus, ["text"], rows=50)
+    one, two = (make_plan(scorer, sample, workers=n, price_per_hour=3.0)["estimate"] for n in (1, 2))
+    hours = {n: part["hours"] * n for n, part in ((1, one), (2, two))}
+    assert one["cost"] == pytest.approx(3 * hours[1])
+    assert two["cost"] == pytest.approx(3 * hours[2])
+
+
+def test_of_a_gpu_that_is_not_here_nothing_is_claimed(corpus, judge, monkeypatch):
+    monkeypatch.setattr("quality_judge.planning.gpu_count", lambda: 0)
+    plan = make_plan(load_scorer(judge, device="cpu"), sample_corpus(corpus, ["text"], rows=20), gpus=8)
+    assert plan["estimate"] == {"workers": 8, "of": "GPU", "hours": None, "hours_95": None, "cost": None}
+    assert "nothing is claimed" in in_words(plan)[-1]
+
+
+def test_a_prompt_column_counts_as_tokens(judge, tmp_path):
+    pq.write_table(pa.table({"text": ["short answer"] * 50, "ask": ["what is it " * 5] * 50}), tmp_path / "a.parquet")
+    scorer = load_scorer(judge, threads=1)
+    alone, asked = (
+        make_plan(scorer, sample_corpus(tmp_path, wanted))["sample"]["tokens"] for wanted in (["text"], ["ask", "text"])
+    )
+    assert asked > 2 * alone
+
+
+@pytest.mark.parametrize(
+    ("make", "columns", "said"),
+    [
+        (lambda folder: None, ["text"], "has no files"),
+        (lambda folder: (folder / "a.xml").write_text("x"), ["text"], "expected one of .parquet"),
+        (lambda folder: (folder / "a.parquet").write_bytes(b"PAR1 but no more"), ["text"], "cannot be read as parquet"),
+        (lambda folder: pq.write_table(pa.table({"text": ["a"]}), folder / "a.parquet"), ["txt"], "no column 'txt'"),
+        (lambda folder: pq.write_table(pa.table({"text": [1]}), folder / "a.parquet"), ["text"], "of type int64"),
+        (lambda folder: pq.write_table(pa.table({"text": pa.array([], pa.string())}), folder / "a.parquet"), ["text"],
+         "no rows"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_sampled_is_refused_in_words(tmp_path, make, columns, said):
+    make(tmp_path)
+    with pytest.raises(CorpusError, match=said):
+        sample_corpus(tmp_path, columns)
+
+
+def test_no_workers_and_no_rows_are_refused(corpus, judge):
+    sample = sample_corpus(corpus, ["text"], rows=10)
+    with pytest.raises(ConfigError, match="--workers 0"):
+        make_plan(load_scorer(judge, threads=1), sample, workers=0)
+    with pytest.raises(InputError, match="rows 0"):
+        sample_corpus(corpus, ["text"], rows=0)
