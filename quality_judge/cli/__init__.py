@@ -2,14 +2,14 @@
 
 A new command goes into the module it belongs to, or into a new one that is imported below:
 `programmes` runs what is in training/ and jobs/, `judging` works on one judge, `reading` is for readers, `labels` for
-experts, `starting` has the demo and `init`, `places` is where judges live.
+experts, `operating` is for who runs Spark, `starting` has the demo and `init`, `places` is where judges live.
 """
 
 from __future__ import annotations
 
 import typer
 
-from quality_judge.cli import judging, labels, places, programmes, reading, starting  # noqa: F401  each adds to `app`
+from quality_judge.cli import judging, labels, operating, places, programmes, reading, starting  # noqa: F401  each adds to `app`
 from quality_judge.cli.app import app
 from quality_judge.errors import QualityJudgeError
 from quality_judge.redact import redacted
