@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from quality_judge.archive import pack_judge
+from quality_judge.judge import load_judge, sha256_of
+
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).resolve().parent / "cluster" / "driver.py"
 ADDRESSES = ["0", "1", "2", "3"]
@@ -90,13 +93,16 @@ def said(home, master, judge, texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
     rows = pa.table({"id": range(ROWS), "text": pa.array(given(texts), pa.binary())})
     pq.write_table(rows, folder / "rows.parquet")
-    command = [sys.executable, DRIVER, master, judge.folder, folder / "rows.parquet", folder / "said.json"]
-    environment = {**os.environ, "SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
-    done = subprocess.run(
-        [*map(str, command), str(folder / "cache")], env=environment, capture_output=True, text=True, timeout=240
-    )
+    packed = pack_judge(judge, folder / "judge.zip")
+    command = [sys.executable, DRIVER, master, packed, folder / "rows.parquet", folder / "said.json", folder / "node"]
+    environment = {
+        **os.environ, "SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
+        "QUALITY_JUDGE_CACHE": str(folder / "cache of the driver"),
+    }  # fmt: skip
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "said.json").read_text(encoding="utf-8"))
+    found = json.loads((folder / "said.json").read_text(encoding="utf-8"))
+    return found | {"node": folder / "node", "packed": packed}
 
 
 def given(texts):
@@ -125,3 +131,20 @@ def test_scores_of_a_cluster_are_those_of_one_process_to_the_last_bit(said, scor
     assert [row["code"] for row in found] == expected.codes()
     wanted = [None if raw != raw else float(raw).hex() for raw in expected.raw]
     assert [None if row["raw"] is None else row["raw"].hex() for row in found] == wanted
+
+
+@pytest.mark.slow
+def test_executors_that_see_no_folder_of_the_driver_unpack_the_judge_once_for_the_node(said, judge):
+    digest = sha256_of(said["packed"])
+    assert sorted(path.name for path in said["node"].iterdir()) == [f"{digest}.judge", f"{digest}.lock"]
+    assert load_judge(said["node"] / f"{digest}.judge").fingerprint == judge.fingerprint
+    assert len({task["executor"] for task in said["tasks"]}) == 3
+
+
+@pytest.mark.parametrize("variant", ["gpu-yarn.conf", "gpu-k8s.conf"])
+def test_the_settings_for_yarn_and_kubernetes_have_no_error(variant):
+    from quality_judge.spark.doctor import examine, read_properties
+
+    settings = read_properties(ROOT / "conf/spark/gpu.conf") | read_properties(ROOT / "conf/spark" / variant)
+    master = {"gpu-yarn.conf": "yarn", "gpu-k8s.conf": "k8s://https://host:443"}[variant]
+    assert [finding for finding in examine(settings | {"spark.master": master}) if finding.severity == "error"] == []

@@ -1,6 +1,6 @@
 """A driver of its own on the cluster of test_cluster.py: asks tasks for their GPU, and scores with a judge.
 
-    python driver.py MASTER JUDGE ROWS.parquet OUTPUT.json EXECUTOR_CACHE
+    python driver.py MASTER JUDGE.zip ROWS.parquet OUTPUT.json EXECUTOR_CACHE
 
 Its last act is one JSON file: what every task saw, what every row got, and whether torch came where it must not be.
 """
@@ -52,11 +52,14 @@ def session(master, cache):
 
 
 def main(master, judge, rows, output, cache):
+    from quality_judge.archive import judge_folder
     from quality_judge.spark import score_udf
+    from quality_judge.spark.ship import ship_judge
 
     spark = session(master, cache)
+    ship_judge(spark, judge)
     corpus = spark.read.parquet(rows).repartition(TASKS, "id")
-    scored = corpus.withColumn("quality", score_udf(judge)("text"))
+    scored = corpus.withColumn("quality", score_udf(judge_folder(judge))("text"))
     found = scored.selectExpr("id", "quality.quality_raw raw", "quality.quality_code code").collect()
     kinds = "rows long, addresses array<string>, device string, executor string, torch_in_daemon boolean"
     tasks = spark.range(0, TASKS * 5, 1, TASKS).mapInArrow(on_gpus, kinds).collect()
