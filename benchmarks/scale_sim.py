@@ -114,6 +114,7 @@ def simulated(
     total = max(ends)
     return {
         "shards": shards, "tasks": shards * slots * TASKS_PER_SLOT, "hours": round(total / 3600, 2),
+        "then_gathered_hours": round(shards * slots * TASKS_PER_SLOT * driver["seconds_per_file_gathered"] / 3600, 2),
         "ideal_hours": round(rows / speed / slots / 3600, 2), "slots_busy": round(busy / (total * slots), 4),
         "rows_repeated_share": round(repeated / rows, 5),
         "kill_repeats_at_most_rows": at_once * slots * rows_per_slot,
@@ -122,7 +123,10 @@ def simulated(
 
 
 def main(options):
-    driver = measured(options.shards, options.tasks)
+    if options.measured:
+        driver = json.loads(Path(options.measured).read_text(encoding="utf-8"))["measured_here"]
+    else:
+        driver = measured(options.shards, options.tasks)
     assumed = {"rows": options.rows, "slots": options.slots, "rows_per_second_of_a_slot": options.rows_per_second,
         "spread_of_task_times": options.spread, "losses_per_slot_and_hour": options.losses}  # fmt: skip
     common = {"rows": options.rows, "driver": driver, "spread": options.spread}
@@ -158,5 +162,6 @@ if __name__ == "__main__":
     arguments.add_argument("--losses", type=float, default=0.02, help="how often a slot is lost in an hour")
     arguments.add_argument("--shards", type=int, default=12, help="shards of the measured run")
     arguments.add_argument("--tasks", type=int, default=100, help="tasks in each shard of the measured run")
+    arguments.add_argument("--measured", help="output of an earlier run whose measured figures to take; no Spark then")
     arguments.add_argument("--output", default="benchmarks/scale.json")
     main(arguments.parse_args())
