@@ -22,8 +22,9 @@ def test_the_job_takes_a_packed_judge(packed, judge, run_job, tmp_path):
     pq.write_table(
         pa.table({"id": [1, 2], "text": ["A text of some words.", "另一段文字。"]}), tmp_path / "rows.parquet"
     )
-    code, said, _ = run_job("score_corpus", judge=packed, input=tmp_path / "rows.parquet", output=tmp_path / "out")
-    assert (code, said["rows"], said["judge"]) == (0, 2, judge.fingerprint)
+    code, said, printed = run_job("score_corpus", judge=packed, input=tmp_path / "rows.parquet", output=tmp_path / "out")
+    assert code == 0, printed
+    assert (said["rows"], said["judge"]) == (2, judge.fingerprint)
 
 
 def test_a_node_without_the_folder_unpacks_what_came_with_the_job(packed, judge, spark, tmp_path, monkeypatch):
