@@ -23,9 +23,9 @@ class _Shared(DynamicLayer):
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
 
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Those of the prefix and, behind them, those of each row, (B, heads, P + T, width)."""
-        return self._before(self.keys, keys), self._before(self.values, values)
+        return self._before(self.keys, key_states), self._before(self.values, value_states)
 
     @staticmethod
     def _before(shared: Tensor | None, own: Tensor) -> Tensor:
