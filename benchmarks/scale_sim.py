@@ -4,8 +4,8 @@
 
 Measured: what planning, starting, counting and acknowledging a shard cost, with a judge that does nothing (its scores
 are a hash), on this machine. Assumed, and said so in the output: rows per second of a slot and how often one is lost.
-Simulated: shards of one task for each slot, two at a time as `quality_judge.spark.shards` runs them, with task times
-that differ and slots that are lost.
+Simulated: shards of three tasks for each slot, as `quality_judge.spark.score.balanced` cuts them, two at a time as
+`quality_judge.spark.shards` runs them, with task times that differ and slots that are lost.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+TASKS_PER_SLOT, ROWS_PER_SLOT = 3, 50_000
 BYTES_PER_ROW = {"read": 1_500, "written": 1_600}
 
 
@@ -83,7 +84,9 @@ def measured(shards, tasks):
     }  # fmt: skip
 
 
-def simulated(*, rows, slots, speed, spread, lost_per_slot_hour, driver, at_once=2, rows_per_slot=50_000, seed=0):
+def simulated(
+    *, rows, slots, speed, spread, lost_per_slot_hour, driver, at_once=2, rows_per_slot=ROWS_PER_SLOT, seed=0
+):
     """The course of a run as events: the driver starts tasks one after another, slots work, some are lost."""
     chance = random.Random(seed)
     shards = -(-rows // (slots * rows_per_slot))
@@ -95,13 +98,13 @@ def simulated(*, rows, slots, speed, spread, lost_per_slot_hour, driver, at_once
             driver_free = max(driver_free, heapq.heappop(running))
         driver_free += driver["seconds_per_shard"]
         end = 0.0
-        for _ in range(slots):
+        for _ in range(slots * TASKS_PER_SLOT):
             driver_free += driver["seconds_per_task"]
             at = max(heapq.heappop(free), driver_free)
-            seconds = rows_per_slot / speed * chance.lognormvariate(-(spread**2) / 2, spread)
+            seconds = rows_per_slot / TASKS_PER_SLOT / speed * chance.lognormvariate(-(spread**2) / 2, spread)
             while chance.random() < seconds / 3600 * lost_per_slot_hour:  # lost at a random moment, begun anew
                 at += seconds * chance.random()
-                repeated += rows_per_slot
+                repeated += rows_per_slot // TASKS_PER_SLOT
             heapq.heappush(free, at + seconds)
             busy += seconds
             end = max(end, at + seconds)
@@ -110,7 +113,8 @@ def simulated(*, rows, slots, speed, spread, lost_per_slot_hour, driver, at_once
         started += 1
     total = max(ends)
     return {
-        "shards": shards, "tasks": shards * slots, "hours": round(total / 3600, 2),
+        "shards": shards, "tasks": shards * slots * TASKS_PER_SLOT, "hours": round(total / 3600, 2),
+        "then_gathered_hours": round(shards * slots * TASKS_PER_SLOT * driver["seconds_per_file_gathered"] / 3600, 2),
         "ideal_hours": round(rows / speed / slots / 3600, 2), "slots_busy": round(busy / (total * slots), 4),
         "rows_repeated_share": round(repeated / rows, 5),
         "kill_repeats_at_most_rows": at_once * slots * rows_per_slot,
@@ -119,18 +123,21 @@ def simulated(*, rows, slots, speed, spread, lost_per_slot_hour, driver, at_once
 
 
 def main(options):
-    driver = measured(options.shards, options.tasks)
+    if options.measured:
+        driver = json.loads(Path(options.measured).read_text(encoding="utf-8"))["measured_here"]
+    else:
+        driver = measured(options.shards, options.tasks)
     assumed = {"rows": options.rows, "slots": options.slots, "rows_per_second_of_a_slot": options.rows_per_second,
         "spread_of_task_times": options.spread, "losses_per_slot_and_hour": options.losses}  # fmt: skip
     common = {"rows": options.rows, "driver": driver, "spread": options.spread}
+    large = {"rows_per_slot": 5 * ROWS_PER_SLOT, "lost_per_slot_hour": options.losses, **common}
     runs = {
         "as assumed": simulated(
             slots=options.slots, speed=options.rows_per_second, lost_per_slot_hour=options.losses, **common
         ),
         "nothing lost": simulated(slots=options.slots, speed=options.rows_per_second, lost_per_slot_hour=0.0, **common),
-        "ten times the slots": simulated(
-            slots=10 * options.slots, speed=options.rows_per_second, lost_per_slot_hour=options.losses, **common
-        ),
+        "shards five times as large": simulated(slots=options.slots, speed=options.rows_per_second, **large),
+        "the same, ten times the slots": simulated(slots=10 * options.slots, speed=options.rows_per_second, **large),
     }
     seconds = runs["as assumed"]["hours"] * 3600
     commit = os.environ.get("GIT_COMMIT") or subprocess.run(
@@ -155,5 +162,6 @@ if __name__ == "__main__":
     arguments.add_argument("--losses", type=float, default=0.02, help="how often a slot is lost in an hour")
     arguments.add_argument("--shards", type=int, default=12, help="shards of the measured run")
     arguments.add_argument("--tasks", type=int, default=100, help="tasks in each shard of the measured run")
+    arguments.add_argument("--measured", help="output of an earlier run whose measured figures to take; no Spark then")
     arguments.add_argument("--output", default="benchmarks/scale.json")
     main(arguments.parse_args())

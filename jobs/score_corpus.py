@@ -14,6 +14,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from quality_judge.archive import judge_folder
 from quality_judge.cascade import load_cascade
 from quality_judge.programme import parser, run
 from quality_judge.signing import load_signed_judge
@@ -22,14 +23,16 @@ from quality_judge.spark.cascade import rescore
 from quality_judge.spark.corpus import FORMATS, read_whole_files
 from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_overlap
 from quality_judge.spark.run import ScoringRun, refuse_zero
+from quality_judge.spark.ship import ship_judge
 from quality_judge.spark.store import ScoreStore
 
 
 def main(options: Namespace) -> dict[str, Any]:
     """Reads, plans, scores shard by shard, counts what was written, publishes; returns the summary."""
     refuse_zero(max_bytes=options.max_bytes, shards=options.shards, hang_seconds=options.hang_seconds)
-    judge = load_signed_judge(options.judge, options.require_signature)
+    judge = load_signed_judge(judge_folder(options.judge), options.require_signature)
     spark = spark_session("score_corpus")
+    ship_judge(spark, options.judge)
     how = {"format": options.format, "text_column": options.text_column}
     read = read_whole_files if options.quarantine else lambda *given, **kept: (read_corpus(*given, **kept), ())
     corpus, quarantined = read(spark, options.input, **how)
@@ -60,7 +63,7 @@ def main(options: Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--judge", required=True, help="folder of the judge; every executor must be able to read it")
+    arguments.add_argument("--judge", required=True, help="folder that every executor can read, or a zip file of pack")
     arguments.add_argument("--input", required=True, help="corpus: a file, a folder, or a pattern")
     arguments.add_argument("--output", required=True, help="folder of the scored table")
     arguments.add_argument("--format", choices=FORMATS, default="parquet", help="format of the input")

@@ -1,4 +1,4 @@
-"""Commands on one judge and one machine: score a file, plan a run, attack it, sign it, make a base of a ChatGLM3."""
+"""Commands on one judge and one machine: score a file, plan a run, attack, sign or pack it, convert a ChatGLM3."""
 
 from __future__ import annotations
 
@@ -59,6 +59,19 @@ def redteam(
     if save:
         save_with_metric(trusted, save, "redteam", found)
     typer.echo(json.dumps({key: value for key, value in found.items() if key not in ("families", "control")}))
+
+
+@app.command()
+def pack(
+    judge: Annotated[Path, typer.Argument(help="folder of the judge")],
+    output: Annotated[Path, typer.Option(help="zip file to write; it must not exist yet")],
+) -> None:
+    """One file that a Spark job takes along.  Example: quality-judge pack J --output judge.zip"""
+    from quality_judge.archive import pack_judge
+
+    trusted = load_judge(judge)
+    packed = pack_judge(trusted, output)
+    typer.echo(json.dumps({"archive": str(packed), "bytes": packed.stat().st_size, "judge": trusted.fingerprint}))
 
 
 @app.command()

@@ -37,6 +37,7 @@ from quality_judge.scores import (
 )  # fmt: skip
 from quality_judge.spark.device import task_device
 from quality_judge.spark.isolate import HANG_PROPERTY, ISOLATE_PROPERTY, Child, Died, Hung
+from quality_judge.spark.ship import folder_here
 
 HANG_SECONDS = 300.0
 ISOLATED_FROM_TRY = 1
@@ -80,7 +81,7 @@ class Apart:
         with _LOCK:
             _SCORERS.clear()  # two copies of a model may not fit a GPU
         self._fingerprint = fingerprint
-        self._child = Child(folder, fingerprint, task_device(gpu_count()), seconds=hang_seconds())
+        self._child = Child(folder_here(folder), fingerprint, task_device(gpu_count()), seconds=hang_seconds())
         self._skipped = 0
 
     def score(self, columns: Sequence[pa.Array]) -> pd.DataFrame:
@@ -163,7 +164,7 @@ def scorer_for(folder: str, fingerprint: str) -> Scorer:
             if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all
                 os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
             _SCORERS.clear()
-            _SCORERS[key] = proven_scorer(folder, fingerprint, key[1])
+            _SCORERS[key] = proven_scorer(folder_here(folder), fingerprint, key[1])
         return _SCORERS[key]
 
 
