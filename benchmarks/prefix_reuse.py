@@ -1,9 +1,10 @@
 """What it saves to compute a verdict judge's rubric once: the same judge, rows and threads with and without.
 
-    python benchmarks/prefix_reuse.py [--corpus FOLDER] [--rows 120] [--rounds 5] [--output FILE]
+    python benchmarks/prefix_reuse.py [--corpus FOLDER] [--rows 120] [--max-tokens 128] [--rounds 5] [--output FILE]
 
 SmolLM2-135M-Instruct with a rubric whose prompt is some 300 tokens, untrained: a forward pass costs the same. Rounds
-are interleaved and medians are compared; the first round warms up and does not count. Prints ratios, never a lone time.
+are interleaved and medians of processor time are compared, so that what else runs on the machine counts little; the
+first round warms up and does not count. Prints ratios, never a lone time.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ good when they say something.
 Bad: what is left once the furniture is taken away is nothing. Menus and consent notices, text written to sell or to
 rank, machine output without explanation, lists of words, text that is damaged or cut off before its point, empty forms
 and stubs, error pages, legal blocks that are the same everywhere, and fluent sentences that could be about anything.
-Topic and length decide nothing: an article about cookies is good, a cookie banner is bad.
+Topic and length decide nothing: an article about cookies is good, a cookie banner is bad; one true
+sentence is good, a thousand smooth and empty words are bad. With mixed text, the larger part decides. When in doubt
+ask: if this row were the only one on its topic, would its loss be a loss?
 """
 
 
@@ -79,13 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--rows", type=int, default=120)
+    parser.add_argument("--max-tokens", type=int, default=128, help="of a row, the rubric not counted")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "prefix_reuse.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         corpus = corpus_folder(options.corpus, scratch)
-        judge = untrained_judge(scratch / "judge", ready_base(BASE))
+        judge = untrained_judge(scratch / "judge", ready_base(BASE), max_tokens=options.max_tokens)
         texts = texts_of(corpus, options.rows)
         once, whole = load_scorer(judge, prove=False), load_scorer(judge, prove=False)
         whole._pool = ForwardPool(
@@ -95,9 +99,9 @@ def main() -> None:
         answers = {}
         for _ in range(options.rounds + 1):
             for name, scorer in (("once", once), ("every row", whole)):
-                started = time.perf_counter()
+                started = time.process_time()
                 answers[name] = scorer.score(texts).raw
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(time.process_time() - started)
     medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     apart = np.nanmax(np.abs(answers["once"] - answers["every row"]))
     result = {

@@ -154,7 +154,7 @@ def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its
     Path("conf/judge.yaml").write_text(settings.replace("method: auto", "method: frozen"), encoding="utf-8")
     assert quality_judge("demo-corpus", "--output", "corpus", "--rows", "300")[0] == 0
     done = []
-    for words in steps(Path("run.sh").read_text(encoding="utf-8")):
+    for words in steps(Path("run.sh").read_text(encoding="utf-8"), Path.cwd()):
         code, _, complaint = quality_judge(*words)
         assert code == 0, f"{words}: {complaint[-2000:]}"
         done.append(words[0])
@@ -164,9 +164,10 @@ def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its
     assert len(Path("output/next-round.jsonl").read_text(encoding="utf-8").splitlines()) == 200
 
 
-def steps(script):
-    """The words of each quality-judge command of run.sh, with its variables and patterns filled in."""
-    filled = script.replace("$CORPUS", "corpus").replace("$JUDGE", "judges/mine-1").replace("$OUT", "output")
+def steps(script, here):
+    """The words of each quality-judge command of run.sh, its variables filled in: the tests' JVM works elsewhere."""
+    filled = script.replace("$CORPUS", f"{here}/corpus").replace("$JUDGE", f"{here}/judges/mine-1")
+    filled = filled.replace("$OUT", f"{here}/output")
     for line in filled.splitlines():
         command = line[line.find("quality-judge ") :] if "quality-judge " in line and line[0] not in "#" else ""
         if command:

@@ -17,7 +17,8 @@ from quality_judge.labels.questions import read_questions
 from quality_judge.rubric import NO_RUBRIC, Rubric
 
 labels = typer.Typer(
-    help="Rows out to other tools, and labels back in.", no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Rows out to other tools, labels back in.  Example: quality-judge labels import sheet.csv --output l.jsonl",
+    no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )  # fmt: skip
 app.add_typer(labels, name="labels")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quality_judge.bases import Base
-from quality_judge.engine.encode import Encoder
+from quality_judge.engine.encode import UNKNOWN_TOKENS, Encoder
 from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Encoding
 from quality_judge.untrusted import bounded_text
@@ -84,7 +84,7 @@ def refuse_forgotten(base: Base, encoding: Encoding) -> None:
         return
     try:
         data = json.loads(bounded_text(path.resolve(), most_bytes=MAX_TOKENIZER_BYTES))
-        unknown = {data["model"].get("unk_token"), "<unk>", "[UNK]"}
+        unknown = {data["model"].get("unk_token"), *UNKNOWN_TOKENS}
         added = {
             int(token["id"]) for token in data["added_tokens"]
             if (token["special"] or token["content"].strip()) and token["content"] not in unknown

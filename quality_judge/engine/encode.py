@@ -30,6 +30,7 @@ HEAD_SHARE = 2 / 3
 MIN_PROMPT_SHARE = 1 / 4
 MIN_CONTENT_TOKENS = 8
 CUT_MARK = " [...] "
+UNKNOWN_TOKENS = ("<unk>", "[UNK]")  # what a text may hold; some bases name as unknown what no text of theirs yields
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,8 @@ def build_encoding(
             raise BaseModelError(f"the rubric takes {around} of the base's {limit} tokens; shorten the rubric")
     max_tokens = min(max_tokens + around, limit) if limit else max_tokens + around
     roles = {getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad", "cls", "sep", "mask")}
-    plain = {tokenizer.unk_token_id} - roles  # a text may hold what is unknown; GPT-2's unknown is also its end
+    unknown = {json.loads(content_json)["model"].get("unk_token"), *UNKNOWN_TOKENS}
+    plain = {tokenizer.unk_token_id} - roles if tokenizer.unk_token in unknown else set()  # not SmolLM2's end of a text
     added = {
         int(i): token.content
         for i, token in sorted(backend.get_added_tokens_decoder().items())

@@ -46,10 +46,10 @@ class ImplicitModel(ScalarModel):
         """The reward and the categories."""
         return 1 + self.head.out_features
 
-    def cast(self, dtype: torch.dtype) -> None:
-        """Both models compute in `dtype`; the output layer stays float32: the reward is a difference of its sums."""
-        super().cast(dtype)
-        self.reference.to(dtype)
+    @property
+    def bodies(self) -> list[nn.Module]:
+        """Policy and base; the output layer stays float32: the reward is a difference of its sums."""
+        return [self.body, self.reference]
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, float32 (B, 1 + K). ids: (B, T), padded on the right. lengths: (B,)."""

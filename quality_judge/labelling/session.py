@@ -116,7 +116,7 @@ class Session:
 
     def _order(self, annotator: str, question: Question) -> list[int]:
         order = list(range(len(question.texts)))
-        random.Random(f"{annotator} {question.key}").shuffle(order)  # noqa: S311  # nosec B311 - no secret hangs on it
+        random.Random(f"{annotator} {question.key}").shuffle(order)  # noqa: S311 - no secret hangs on it  # nosec B311
         return order
 
     def _state(self, annotator: str, question: Question | None) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def balanced(df: DataFrame) -> DataFrame:
 
 def estimated_bytes(df: DataFrame) -> int:
     """How many bytes Spark's planner takes `df` for, without reading any; for files their size."""
-    return int(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes().toString())
+    return int(str(df._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()))
 
 
 def rows_in(df: DataFrame) -> int:
