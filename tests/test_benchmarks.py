@@ -144,5 +144,5 @@ def test_the_gpu_benchmark_refuses_without_a_gpu(monkeypatch):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(SystemExit, match="^no GPU here: [^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^no GPU here: [^\n]*$"):
         run_gpu(monkeypatch)
