@@ -33,6 +33,15 @@ test: $(STAMP) ## all tests
 bench: $(STAMP) .venv-bench/.installed ## judges against peers on the same rows, weights and cores; ten minutes, prints ratios
 	$(PY) benchmarks/scoring.py
 
+bench-full: $(STAMP) .venv-bench/.installed ## the same with Daft and Ray Data
+	$(PY) benchmarks/scoring.py --full
+
+bench-gpu: $(STAMP) ## shares of a GPU's peak on random weights of real shapes; needs a GPU, fetches nothing
+	$(PY) benchmarks/gpu.py
+
+bench-scale: $(STAMP) ## Spark against the bare engine on the same cores, and ten times the rows; half an hour
+	$(PY) benchmarks/spark_scale.py
+
 bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
 	$(PY) benchmarks/label_noise.py
 

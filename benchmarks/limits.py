@@ -15,11 +15,15 @@ import torch
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer's sizes. mlp_products: matrices of H × F in each layer, 2 or, with a gate, 3."""
+    """A transformer's sizes. mlp_products: matrices of H × F in each layer, 2 or, with a gate, 3.
+
+    query_width, key_width: what a token's queries and keys of all heads take; neither need be the hidden size.
+    """
 
     layers: int
     hidden: int
     inner: int
+    query_width: int
     key_width: int
     mlp_products: int
     causal: bool
@@ -31,7 +35,7 @@ def shape_of(config) -> Shape:
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     decoder = hasattr(config, "num_key_value_heads")
     return Shape(
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size,
+        config.num_hidden_layers, config.hidden_size, config.intermediate_size, width * heads,
         width * getattr(config, "num_key_value_heads", heads), 3 if decoder else 2, decoder,
     )  # fmt: skip
 
@@ -39,9 +43,9 @@ def shape_of(config) -> Shape:
 def flops(shape: Shape, lengths: np.ndarray, *, before: int = 0) -> float:
     """FLOPs of a forward pass over rows of `lengths` tokens, each behind `before` shared ones that are known."""
     n = lengths.astype(float)
-    linear = 2 * shape.hidden * (2 * shape.hidden + 2 * shape.key_width + shape.mlp_products * shape.inner)
+    linear = 2 * shape.hidden * (2 * shape.query_width + 2 * shape.key_width + shape.mlp_products * shape.inner)
     seen = before + (n + 1) / 2 if shape.causal else n
-    return float(shape.layers * (linear * n + 4 * shape.hidden * n * seen).sum())
+    return float(shape.layers * (linear * n + 4 * shape.query_width * n * seen).sum())
 
 
 def matmul_peak(dtype: torch.dtype, device: str = "cpu", *, size: int = 2048, seconds: float = 1.0) -> float:
