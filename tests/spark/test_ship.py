@@ -22,8 +22,8 @@ def test_the_job_takes_a_packed_judge(packed, judge, run_job, tmp_path):
     pq.write_table(
         pa.table({"id": [1, 2], "text": ["A text of some words.", "另一段文字。"]}), tmp_path / "rows.parquet"
     )
-    code, said, printed = run_job("score_corpus", judge=packed, input=tmp_path / "rows.parquet", output=tmp_path / "out")
-    assert code == 0, printed
+    code, said, log = run_job("score_corpus", judge=packed, input=tmp_path / "rows.parquet", output=tmp_path / "out")
+    assert code == 0, log
     assert (said["rows"], said["judge"]) == (2, judge.fingerprint)
 
 
