@@ -47,6 +47,7 @@ def started(home, log, *command):
     pattern, *words = command
     environment = {
         **os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m",
+        "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
     }  # fmt: skip
     with log.open("wb") as out:

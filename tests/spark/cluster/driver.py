@@ -16,8 +16,9 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 EXECUTORS = 3
-TASKS = 12
+TASKS = 6
 GPUS = 4
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def on_gpus(batches):
@@ -25,7 +26,7 @@ def on_gpus(batches):
     from quality_judge.spark.device import task_device
 
     rows = sum(batch.num_rows for batch in batches)
-    time.sleep(0.1)  # so that no executor takes all tasks
+    time.sleep(0.3)  # so that no executor takes all tasks
     addresses = TaskContext.get().resources()["gpu"].addresses
     daemon = Path(f"/proc/{os.getppid()}/maps").read_text()
     yield pa.RecordBatch.from_pylist(
@@ -44,6 +45,7 @@ def session(master, cache):
         "spark.python.factory.idleWorkerMaxPoolSize": 1, "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1", "spark.driver.memory": "512m", "spark.ui.enabled": "false",
         "spark.executorEnv.QUALITY_JUDGE_CACHE": cache, "spark.sql.adaptive.enabled": "false",
+        "spark.executor.extraJavaOptions": QUICK, "spark.driver.extraJavaOptions": QUICK,
     }  # fmt: skip
     builder = SparkSession.builder.master(master).appName("cluster")
     for key, value in settings.items():
