@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from contender import torch_model
+from contender import Ids, torch_model
 from contest import Contender, environment, installed, processor
 from limits import flops, matmul_peak, shape_of
 from prefix_reuse import BASE, untrained_judge
@@ -103,12 +103,14 @@ def limit(task: Path, texts: list[str], seconds: float | None) -> dict:
 
     seconds: the engine's; None where it failed, and then there is no share.
     """
-    model, ids = torch_model(task)
+    ids = Ids(task)
     lengths = ids.encoder.encode(texts).tokens.lengths
     before = len(ids.judge.spec.encoding.prefix) if ids.judge.spec.kind == "verdict" else 0
-    dtype = precision_here("cpu")
-    needed, peak = flops(shape_of(model.body.config), lengths - before, before=before), matmul_peak(dtype)
-    share = round(needed / seconds / peak, 3) if seconds else None
+    dtype, share = precision_here("cpu"), None
+    if seconds:
+        config = torch_model(task)[0].body.config
+        needed = flops(shape_of(config), lengths - before, before=before)
+        share = round(needed / seconds / matmul_peak(dtype), 3)
     return {
         "precision": str(dtype).removeprefix("torch."), "mean_tokens": float(lengths.mean()), "shared_tokens": before,
         "share_of_matmul_peak": share,
