@@ -1,5 +1,7 @@
 """Pages are safe to open whatever names and values a judge, a corpus or a label file brings along."""
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from page_outline import Outline, assert_self_contained
 from quality_judge.attacks import shipped_attacks
 from quality_judge.card import render_card
 from quality_judge.judge_page import render_judge_page
+from quality_judge.labels.questions import as_question
+from quality_judge.labels.sheet import sheet
 from quality_judge.profile import BINS, ScoreProfile, SliceRow
 from quality_judge.report import ReportData, render_report
 
@@ -76,14 +80,21 @@ def test_no_payload_becomes_markup_in_a_card(payload):
 CSV_WRITERS = ("csv.writer", "DictWriter", "write_csv", "to_csv", ".write.csv")
 
 
-def test_nobody_writes_csv_whose_cells_a_spreadsheet_would_run():
+CELLS = ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1", "＝1", "'=1", "plain", ""]
+
+
+def test_the_one_writer_of_csv_writes_no_cell_that_a_spreadsheet_would_run():
+    words, sources = ("csv.writer", "DictWriter", "write_csv", "to_csv", ".write.csv"), []
     for folder in ("quality_judge", "jobs", "training"):
         for path in (ROOT / folder).rglob("*.py"):
-            source = path.read_text(encoding="utf-8")
-            written = [
-                word for word in ("csv.writer", "DictWriter", "write_csv", "to_csv", ".write.csv") if word in source
-            ]
-            assert written == [], f"{path.name}: cells must be made safe first (a cell may begin with = + - @)"
+            if any(word in path.read_text(encoding="utf-8") for word in words):
+                sources.append(path.name)
+    assert sources == ["sheet.py"], "cells must be made safe first (a cell may begin with = + - @)"
+    asked = [
+        as_question({"completion": cell or "x", "prompt": cell, "id": cell or "1"}, "good-bad")[0] for cell in CELLS
+    ]
+    for row in csv.reader(io.StringIO(sheet(asked, "good-bad").removeprefix("\ufeff"), newline="")):
+        assert not [cell for cell in row if cell[:1] in tuple("=+-@\t\r＝")]
 
 
 def test_the_attacks_we_ship_are_no_markup_in_a_page():
