@@ -95,15 +95,9 @@ def main(options: Namespace) -> dict[str, Any]:
             "seconds": {"fit": fitted.training["seconds"], "total": time.perf_counter() - started},
         }
         judge = save_certified(
-            draft,
-            options.output,
-            metrics,
-            promise,
-            scored=scored,
-            targets=targets,
-            command=as_typed(),
+            draft, options.output, metrics, promise, scored=scored, targets=targets, command=as_typed(),
             license=fitted.base.license,
-        )
+        )  # fmt: skip
     remove_checkpoints(options.output)
     if audit is not None:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
