@@ -21,7 +21,7 @@ from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig, conf_folder, load_judge_config
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.stacking import stacked
-from quality_judge.judge import Encoding
+from quality_judge.judge_spec import Encoding
 from quality_judge.labels import LabelSet, clean_labels, completions_of, label_of, load_labels
 from quality_judge.programme import parser, run, tell
 from quality_judge.samples import Sample

@@ -25,21 +25,12 @@ from safetensors.torch import save
 from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.gguf import ready_base
+from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.scorer import ForwardPool, load_scorer
 from quality_judge.engine.verdict import row_ids
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, load_model, precision_here
-from quality_judge.judge import (
-    CARD_FILE,
-    GOLDEN_FILE,
-    HEAD_FILE,
-    METRICS_FILE,
-    TOKENIZER_FILE,
-    BaseReference,
-    Judge,
-    JudgeSpec,
-    Stack,
-    save_judge,
-)
+from quality_judge.judge import CARD_FILE, GOLDEN_FILE, HEAD_FILE, METRICS_FILE, TOKENIZER_FILE, Judge, save_judge
+from quality_judge.judge_spec import BaseReference, JudgeSpec, Stack
 from quality_judge.rubric import Rubric
 from quality_judge.train.verdict_base import verdict_base
 
@@ -59,7 +50,7 @@ ask: if this row were the only one on its topic, would its loss be a loss?
 
 
 def untrained_judge(folder: Path, base: Base, *, max_tokens: int = 256) -> Judge:
-    """A verdict judge on the base as it is, neither trained nor calibrated, without golden rows."""
+    """A verdict judge on the base as it is, neither trained nor calibrated."""
     rubric = Rubric(name="worth", criteria=CRITERIA, good="good", bad="bad")
     config = JudgeConfig(name="worth", base=base.id, kind="verdict", max_tokens=max_tokens)
     ready = verdict_base(base, rubric, config, with_prompts=False)
@@ -74,7 +65,10 @@ def untrained_judge(folder: Path, base: Base, *, max_tokens: int = 256) -> Judge
     )  # fmt: skip
     files = {HEAD_FILE: save(head), TOKENIZER_FILE: ready.tokenizer_json.encode(), CARD_FILE: b"",
              METRICS_FILE: b"{}\n", GOLDEN_FILE: b"{}\n"}  # fmt: skip
-    return save_judge(folder, spec, files)
+    draft = save_judge(folder.with_name(f"{folder.name}-draft"), spec, files)
+    scorer = load_scorer(draft, prove=False)
+    golden = golden_content({scorer.precision: scorer.score(GOLDEN_TEXTS).raw})
+    return save_judge(folder, spec, files | {GOLDEN_FILE: json.dumps(golden).encode()})
 
 
 def main() -> None:

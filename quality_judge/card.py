@@ -18,7 +18,7 @@ import yaml
 
 from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
-from quality_judge.judge import MISSING_LABELS
+from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.markdown import MISSING, calibration_plot
 from quality_judge.markdown import count as _count
 from quality_judge.markdown import number as _number

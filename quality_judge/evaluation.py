@@ -17,7 +17,8 @@ from quality_judge.card import render_card
 from quality_judge.cascade import Cascade
 from quality_judge.engine.scorer import Scorer
 from quality_judge.errors import JudgeError, LabelError
-from quality_judge.judge import CARD_FILE, METRICS_FILE, MISSING_LABELS, Judge, JudgeSpec, fingerprint, save_judge
+from quality_judge.judge import CARD_FILE, METRICS_FILE, Judge, fingerprint, save_judge
+from quality_judge.judge_spec import MISSING_LABELS, JudgeSpec
 from quality_judge.labels import FlatLabels, LabelSet, flatten, fold_indices, group_names, split_labels
 from quality_judge.labels.drawn import Drawing
 from quality_judge.labels.label_set import labels_of

@@ -151,7 +151,7 @@ def judge_folder(tmp_path, judge_files):
 
 
 def small_spec(**changes):
-    from quality_judge.judge import BaseReference, Encoding, JudgeSpec, Stack
+    from quality_judge.judge_spec import BaseReference, Encoding, JudgeSpec, Stack
     from quality_judge.rubric import NO_RUBRIC
 
     encoding = Encoding(

@@ -17,19 +17,14 @@ from quality_judge.judge import (
     METRICS_FILE,
     REQUIRED_FILES,
     TOKENIZER_FILE,
-    Encoding,
-    Implicit,
-    Lora,
-    Stack,
-    Verdict,
-    VerdictStep,
     checksum_of,
     fingerprint,
     load_judge,
     save_judge,
     sha256_of,
     spelled,
-)  # fmt: skip
+)
+from quality_judge.judge_spec import Encoding, Implicit, Lora, Stack, Verdict, VerdictStep
 from quality_judge.rubric import Rubric
 
 
@@ -295,7 +290,8 @@ def test_the_fingerprint_does_not_change_with_what_changes_no_score(make_spec, f
 
 
 def test_every_field_of_a_judge_is_known_to_change_scores_or_not():
-    from quality_judge.judge import SCORE_CHANGING, JudgeSpec
+    from quality_judge.judge import SCORE_CHANGING
+    from quality_judge.judge_spec import JudgeSpec
 
     assert set(JudgeSpec.model_fields) == {*SCORE_CHANGING, *SILENT, "files", "tensors", "checksum"}
     assert set(SCORE_CHANGING) == {*CHANGES, "format_version", "base", "encoding"}

@@ -31,7 +31,8 @@ from quality_judge.evaluation import (
     score_labels,
     shortcuts,
 )  # fmt: skip
-from quality_judge.judge import MISSING_LABELS, refuse_existing
+from quality_judge.judge import refuse_existing
+from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.labels import clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline
 from quality_judge.programme import as_typed, parser, progress_bars, run, tell

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quality_judge.engine.kinds import products
-from quality_judge.judge import WrittenCodes
+from quality_judge.judge_spec import WrittenCodes
 
 
 @torch.inference_mode()

@@ -15,7 +15,8 @@ from typing import Any
 from quality_judge.bases import Base
 from quality_judge.engine.encode import UNKNOWN_TOKENS, Encoder
 from quality_judge.errors import InputError, JudgeError
-from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Encoding
+from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
+from quality_judge.judge_spec import Encoding
 from quality_judge.untrusted import bounded_text
 
 PAYLOADS = ("{0}", "a {0} b", "{0}{0}", "\n{0}\n", "a{0}b")

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from quality_judge.engine.prompts import Prompt
 from quality_judge.errors import BaseModelError, JudgeError
-from quality_judge.judge import Encoding
+from quality_judge.judge_spec import Encoding
 
 TOKENS_PER_BATCH = 1024
 BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)

@@ -15,7 +15,7 @@ from quality_judge.bases import Base
 from quality_judge.engine.kinds import ScalarModel, at_end, attended, last_hidden_state, products
 from quality_judge.engine.output_layer import OutputLayer, load_generator
 from quality_judge.errors import JudgeError
-from quality_judge.judge import Encoding, Implicit, JudgeSpec
+from quality_judge.judge_spec import Encoding, Implicit, JudgeSpec
 
 CHUNK = 256  # positions whose logits over the whole vocabulary exist at once
 

@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 
 from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.verdict import row_ids
-from quality_judge.judge import Verdict
+from quality_judge.judge_spec import Verdict
 
 # Means after each third of the layers beat the last layer's by .01-.11 ROC AUC under a linear head on four label sets,
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.

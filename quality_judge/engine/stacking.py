@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, surface_counts, surface_features
 from quality_judge.errors import JudgeError
-from quality_judge.judge import Stack
+from quality_judge.judge_spec import Stack
 
 PREFIX = "surface."
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 from quality_judge.errors import ConfigError
-from quality_judge.judge import Verdict, VerdictStep, WrittenCodes
+from quality_judge.judge_spec import Verdict, VerdictStep, WrittenCodes
 from quality_judge.rubric import Rubric
 
 Ids = tuple[int, ...]

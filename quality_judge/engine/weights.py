@@ -26,7 +26,8 @@ from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.quiet import quiet, said
 from quality_judge.engine.verdict import row_ids
 from quality_judge.errors import BaseModelError, JudgeError
-from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Judge, JudgeSpec, Lora
+from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, Judge
+from quality_judge.judge_spec import BaseReference, JudgeSpec, Lora
 
 LORA_A = "lora_a."
 LORA_B = "lora_b."

@@ -15,7 +15,7 @@ import numpy as np
 from quality_judge.engine.encode import Encoder, Ragged
 from quality_judge.engine.texts import read_texts
 from quality_judge.errors import LabelError
-from quality_judge.judge import Encoding
+from quality_judge.judge_spec import Encoding
 from quality_judge.labels import LabelSet, Row, completions_of, fold_indices, group_names, probabilities_of
 from quality_judge.samples import CategoryRow, Sample
 

@@ -22,7 +22,7 @@ from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
 from quality_judge.engine.weights import load_tokenizer, position_limit
-from quality_judge.judge import Encoding, Lora, Stack
+from quality_judge.judge_spec import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key

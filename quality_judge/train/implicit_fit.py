@@ -27,7 +27,7 @@ from quality_judge.engine.output_layer import OutputLayer, load_generator, load_
 from quality_judge.engine.prompts import turns_prompt
 from quality_judge.engine.weights import apply_adapter, load_tokenizer, position_limit
 from quality_judge.errors import ConfigError, LabelError
-from quality_judge.judge import Encoding, Implicit, Lora
+from quality_judge.judge_spec import Encoding, Implicit, Lora
 from quality_judge.train.adapters import extracted_of_writer
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import predicted

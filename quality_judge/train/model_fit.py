@@ -23,7 +23,7 @@ from quality_judge.engine.kinds import Pooling, ScalarModel
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body, precision_here
 from quality_judge.errors import CheckFailed
-from quality_judge.judge import Encoding
+from quality_judge.judge_spec import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.checkpoint import Checkpoint, Checkpoints
 from quality_judge.train.examples import Examples

@@ -28,13 +28,11 @@ from quality_judge.judge import (
     GOLDEN_FILE,
     HEAD_FILE,
     METRICS_FILE,
-    MISSING_LABELS,
     TOKENIZER_FILE,
-    BaseReference,
     Judge,
-    JudgeSpec,
     save_judge,
-)  # fmt: skip
+)
+from quality_judge.judge_spec import MISSING_LABELS, BaseReference, JudgeSpec
 from quality_judge.labels import LabelSet
 from quality_judge.stats.calibration import fit_calibration, fit_platt, labels_missing
 from quality_judge.stats.thresholds import best_threshold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quality_judge.judge import Stack
+from quality_judge.judge_spec import Stack
 from quality_judge.train.examples import Examples
 from quality_judge.train.linear import fit_linear
 

@@ -24,7 +24,7 @@ from quality_judge.engine.output_layer import OutputLayer, load_generator
 from quality_judge.engine.prompts import rubric_prompt
 from quality_judge.engine.verdict import Ids, compiled_verdict, first_ids, forced_ids, row_ids, written_codes_of
 from quality_judge.engine.weights import load_tokenizer, position_limit
-from quality_judge.judge import Encoding, Verdict
+from quality_judge.judge_spec import Encoding, Verdict
 from quality_judge.rubric import Rubric
 
 PROBES = 6

@@ -11,7 +11,8 @@ from quality_judge.engine.encode import Ragged, build_encoding
 from quality_judge.engine.kinds import POOLED_LAYERS, ScalarModel
 from quality_judge.engine.scorer import ForwardPool, Scorer, load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, hidden_size, load_tokenizer
-from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, BaseReference, save_judge
+from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, save_judge
+from quality_judge.judge_spec import BaseReference
 from quality_judge.stats.calibration import fit_platt
 
 TEXTS = [f"Water boils at a lower temperature on mountain {i}" + " and so on" * (i % 5) for i in range(40)]

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from quality_judge.engine.stacking import SurfaceModel, clipped, stacked, weighted
 from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, surface_counts, surface_features
 from quality_judge.errors import JudgeError
-from quality_judge.judge import Stack
+from quality_judge.judge_spec import Stack
 
 TEXTS = ["Water boils on a mountain.", "", "click here click here", "水在高山上沸腾", "!!!", "a" * 5000]
 

@@ -14,7 +14,7 @@ from quality_judge.engine.encode import content_tokenizer, without_added_tokens
 from quality_judge.engine.kinds import VerdictModel
 from quality_judge.engine.verdict import compiled_verdict, first_ids, forced_ids, reading, row_ids, spellings
 from quality_judge.errors import ConfigError
-from quality_judge.judge import Verdict
+from quality_judge.judge_spec import Verdict
 from quality_judge.rubric import Rubric
 
 END, VOCABULARY = 9, 10

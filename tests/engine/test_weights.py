@@ -26,7 +26,8 @@ from quality_judge.engine.weights import (
     read_tensors,
 )  # fmt: skip
 from quality_judge.errors import BaseModelError, JudgeError
-from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, BaseReference, Lora, save_judge
+from quality_judge.judge import ADAPTER_FILE, HEAD_FILE, save_judge
+from quality_judge.judge_spec import BaseReference, Lora
 
 MODELS = ["bert", "llama"]
 LORA = Lora(rank=4, alpha=12)

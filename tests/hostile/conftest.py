@@ -84,7 +84,8 @@ def save_sound(place, base_folder):
     from quality_judge.engine.kinds import ScalarModel
     from quality_judge.engine.scorer import load_scorer
     from quality_judge.engine.weights import load_body, load_tokenizer
-    from quality_judge.judge import BaseReference, JudgeSpec, Lora, Stack, save_judge
+    from quality_judge.judge import save_judge
+    from quality_judge.judge_spec import BaseReference, JudgeSpec, Lora, Stack
     from quality_judge.rubric import NO_RUBRIC
     from quality_judge.stats.calibration import fit_platt
 

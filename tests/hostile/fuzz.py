@@ -101,7 +101,8 @@ def read_judge_json(path: Path, content: bytes) -> None:
 def read_spec_content(path: Path, content: bytes) -> None:
     """As of an attacker who mends checksum and spelling: the content must be refused or describe a judge."""
     from quality_judge.config import parse
-    from quality_judge.judge import MAX_BATCH_TOKENS, JudgeSpec, fingerprint
+    from quality_judge.judge import fingerprint
+    from quality_judge.judge_spec import MAX_BATCH_TOKENS, JudgeSpec
     from quality_judge.untrusted import json_object
 
     spec = parse(JudgeSpec, json_object(content.decode("utf-8", "replace"), what="judge.json"), where="judge.json")
@@ -174,7 +175,7 @@ def read_tokenizer(path: Path, content: bytes) -> None:
     """What is taken encodes plain texts, and no text as a control token."""
     from quality_judge.engine.controls import refuse_unsafe_tokenizer
     from quality_judge.engine.encode import Encoder
-    from quality_judge.judge import Encoding
+    from quality_judge.judge_spec import Encoding
 
     encoding = Encoding(
         prefix=(0,), between=(), suffix=(), pad=0, control_ids=(2,), control_tokens=("b",), max_tokens=16, cut="head",
@@ -236,7 +237,7 @@ def seeds() -> dict[str, tuple]:
 
 
 def small_judge_json() -> dict:
-    from quality_judge.judge import BaseReference, Encoding, JudgeSpec, Lora, Stack
+    from quality_judge.judge_spec import BaseReference, Encoding, JudgeSpec, Lora, Stack
     from quality_judge.rubric import NO_RUBRIC
 
     encoding = Encoding(

@@ -9,7 +9,7 @@ from quality_judge.bases import find_base
 from quality_judge.config import TrainConfig
 from quality_judge.engine.weights import apply_adapter, load_body
 from quality_judge.errors import ConfigError
-from quality_judge.judge import Lora
+from quality_judge.judge_spec import Lora
 from quality_judge.train import adapters
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.large import quantization, recompute_activations, weights_in
