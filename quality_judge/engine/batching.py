@@ -14,6 +14,9 @@ import numpy as np
 
 from quality_judge.engine.encode import Ragged
 
+GPU_FLOP_PER_BATCH = 3e13  # some 50 ms of an H100: long enough that starting kernels costs nothing beside it
+GPU_TOKENS_PER_BATCH = (1_024, 16_384)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -33,6 +36,16 @@ def plan_batches(lengths: np.ndarray, buckets: Sequence[tuple[int, int]]) -> lis
         rows = np.flatnonzero(bucket_of == index)
         batches += [Batch(rows[at : at + capacity], length, capacity) for at in range(0, len(rows), capacity)]
     return batches
+
+
+def gpu_buckets(buckets: Sequence[tuple[int, int]], parameters: int) -> list[tuple[int, int]]:
+    """The shapes for a GPU, which wants more rows at once than a core: those of the judge, widened.
+
+    They depend on the judge alone, so that GPUs of one kind give the same bits.
+    """
+    least, most = GPU_TOKENS_PER_BATCH
+    tokens = int(min(max(GPU_FLOP_PER_BATCH / (2 * parameters), least), most))
+    return [(length, max(rows, tokens // length)) for length, rows in buckets]
 
 
 def padded(tokens: Ragged, offsets: np.ndarray, batch: Batch, pad: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from quality_judge.engine.prompts import Prompt
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge_spec import Encoding
 
-TOKENS_PER_BATCH = 1024
+TOKENS_PER_BATCH = 512  # 2% slower a token than 1,024, and a bucket's last batch wastes half as much
 BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 BYTES_PER_TOKEN = 8
 HEAD_SHARE = 2 / 3

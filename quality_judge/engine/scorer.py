@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from quality_judge.engine.batching import Batch, padded, plan_batches
+from quality_judge.engine.batching import Batch, gpu_buckets, padded, plan_batches
 from quality_judge.engine.codes import written_codes
 from quality_judge.engine.controls import refuse_unsafe_tokenizer
 from quality_judge.engine.devices import default_device, free_memory
-from quality_judge.engine.encode import Encoder, Ragged
+from quality_judge.engine.encode import TOKENS_PER_BATCH, Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.packed import pack_linears, packable
 from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, distinct, read_texts, spells
@@ -66,6 +67,10 @@ class ForwardPool:
         self.dtype = dtype
         self.model = model.eval().to(device)
         self.model.cast(dtype)
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
+        if packable(device, dtype):
+            for body in self.model.bodies:
+                pack_linears(body, tokens=TOKENS_PER_BATCH)
         self.threads = threads if device == "cpu" else 1
         self._most_rows: dict[int, int] = {}
         self._prefix = tuple(prefix)
@@ -82,6 +87,8 @@ class ForwardPool:
         if self._begun is not None and not pooled:
             tokens = tokens.where(tokens.positions() >= len(self._prefix))
             buckets = without_prefix(buckets, len(self._prefix))
+        if self.device != "cpu":
+            buckets = gpu_buckets(buckets, self._parameters)
         offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
         outputs = np.full((len(tokens.lengths), self._width(pooled)), np.nan, np.float32)
         exhausted = np.zeros(len(tokens.lengths), bool)

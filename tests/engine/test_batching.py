@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality_judge.engine.batching import padded, plan_batches
+from quality_judge.engine.batching import gpu_buckets, padded, plan_batches
 from quality_judge.engine.encode import Ragged
 
 BUCKETS = ((4, 6), (8, 3), (16, 1))
@@ -67,3 +67,12 @@ def test_bucket_borders_are_inclusive(length):
 
 def test_no_rows_need_no_batch():
     assert plan_batches(np.zeros(0, np.int64), BUCKETS) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rows"),
+    [(22_000_000, [256, 64, 16]), (8_000_000_000, [29, 7, 1]), (10**12, [16, 4, 1])],
+)
+def test_a_gpu_gets_more_rows_at_once_and_fewer_of_them_the_larger_the_model(parameters, rows):
+    judged = [(64, 8), (256, 2), (1024, 1)]
+    assert gpu_buckets(judged, parameters) == [(length, n) for (length, _), n in zip(judged, rows, strict=True)]

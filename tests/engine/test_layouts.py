@@ -11,6 +11,7 @@ import torch
 from quality_judge.bases import find_base
 from quality_judge.engine.attention import attend, set_scoring_attention
 from quality_judge.engine.kinds import ScalarModel, at_end, last_hidden_state
+from quality_judge.engine.packed import pack_linears
 from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.weights import hidden_size, load_body
 
@@ -180,15 +181,50 @@ def test_a_row_that_fills_its_bucket_has_the_same_bits_beside_short_and_long_row
 
 @pytest.mark.parametrize("key_heads", [1, 2, 6])
 @pytest.mark.parametrize("before", [0, 7])
-def test_attention_as_two_products_is_that_of_torch_within_bfloat16(key_heads, before):
+@pytest.mark.parametrize("most_scores", [1, 400, 10**9])
+def test_attention_as_two_products_is_that_of_torch_within_bfloat16(monkeypatch, key_heads, before, most_scores):
+    monkeypatch.setattr("quality_judge.engine.attention.MOST_SCORES", most_scores)
     dice = torch.Generator().manual_seed(5)
     query, key, value = (
         torch.randn(3, heads, length, 16, generator=dice).bfloat16()
         for heads, length in ((6, 10), (key_heads, before + 10), (key_heads, before + 10))
     )
     seen = torch.ones(10, before + 10, dtype=torch.bool).tril(before).expand(3, 1, -1, -1).contiguous()
-    found, _ = attend(torch.nn.Identity(), query, key, value, seen)
+    added = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.bfloat16).min).bfloat16()
+    found, _ = attend(torch.nn.Identity(), query, key, value, added)
     expected = torch.nn.functional.scaled_dot_product_attention(
         query.float(), key.float(), value.float(), attn_mask=seen, enable_gqa=True
     )
     torch.testing.assert_close(found.float(), expected.transpose(1, 2), rtol=0.02, atol=0.02)
+
+
+def test_how_many_scores_stand_in_the_cache_changes_no_bit(monkeypatch):
+    dice = torch.Generator().manual_seed(6)
+    query, key, value = torch.randn(3, 4, 6, 40, 32, generator=dice).bfloat16()
+    added = torch.zeros(4, 1, 40, 40, dtype=torch.bfloat16)
+    found = set()
+    for most in (1, 3 * 1600, 6 * 1600, 10**9):
+        monkeypatch.setattr("quality_judge.engine.attention.MOST_SCORES", most)
+        found.add(attend(torch.nn.Identity(), query, key, value, added)[0].float().numpy().tobytes())
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_packed_layers_give_what_plain_ones_give_within_bfloat16(layout, name):
+    """Every linear layer of every architecture, gated and not, with a bias and without."""
+    plain, packed = judge_model(layout(name)), judge_model(layout(name))
+    packed.load_state_dict(plain.state_dict())
+    for model in (plain, packed):
+        model.cast(torch.bfloat16)
+    pack_linears(packed.body, tokens=64)
+    assert not any(type(module) is torch.nn.Linear for module in packed.body.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(IDS, LENGTHS), plain(IDS, LENGTHS), rtol=0.05, atol=0.05)
+
+
+def test_a_gelu_behind_a_layer_is_computed_with_it(layout):
+    model = judge_model(layout("bert"))
+    model.cast(torch.bfloat16)
+    pack_linears(model.body, tokens=64)
+    acts = [layer.intermediate.intermediate_act_fn for layer in model.body.encoder.layer]
+    assert all(isinstance(act, torch.nn.Identity) for act in acts)
