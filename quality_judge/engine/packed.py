@@ -33,7 +33,9 @@ class PackedLinear(nn.Module):
 
 def packable(device: str, dtype: torch.dtype) -> bool:
     """Whether layers can be packed there."""
-    return device == "cpu" and dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
+    if device != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack_linears(body: nn.Module, *, tokens: int) -> None:
