@@ -62,7 +62,8 @@ def _products(query: Tensor, key: Tensor, value: Tensor, added: Tensor, scaling:
     for part in _parts(rows, key_heads, most=MOST_SCORES // (queries.shape[2] * seen)):
         some, keys, values = (tensor[part].flatten(0, 1) for tensor in (queries, key, value))
         scores = torch.bmm(some, keys.transpose(1, 2))
-        if (hidden := added[part[0]]).any():  # adding nothing changes no bit
+        hidden = added[part[0]]
+        if hidden[..., 0, -1].any() or hidden.any():  # adding nothing changes no bit; a causal mask tells by its corner
             scores.view(len(hidden), -1, length, seen).add_(hidden)
         mixed[part] = torch.bmm(torch.softmax(scores, -1), values).view_as(mixed[part])
     return mixed.view(rows, heads, length, -1).transpose(1, 2).contiguous()
