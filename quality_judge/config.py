@@ -35,7 +35,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class TrainConfig(Strict):
     """How a judge is trained. The defaults are those of `conf/judges/default.yaml`."""
 
-    method: Literal["auto", "frozen", "lora", "full"] = "auto"
+    method: Literal["auto", "frozen", "lora", "full", "contrastive"] = "auto"
     loss: Literal["warm_kto", "kto", "kto_relative", "bce", "gce"] = "warm_kto"
     ranking_loss: Literal["kwise", "plackett_luce", "dpo"] = "kwise"
     beta: float = Field(1.0, gt=0, le=100)
@@ -83,6 +83,12 @@ class JudgeConfig(Strict):
     target_recall: float | None = Field(None, gt=0, lt=1)
     confidence: float = Field(0.9, ge=0.5, lt=1)
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _contrast_has_a_linear_head_to_fit(self) -> JudgeConfig:
+        if self.train.method == "contrastive" and self.kind != "scalar":
+            raise ValueError(f"train.method contrastive fits a linear head; it needs kind: scalar, got {self.kind!r}")
+        return self
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

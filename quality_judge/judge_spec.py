@@ -179,7 +179,7 @@ class JudgeSpec(Strict):
     base: BaseReference
     rubric: Rubric
     encoding: Encoding
-    method: Literal["frozen", "lora", "full"]
+    method: Literal["frozen", "lora", "full", "contrastive"]
     pooling: Literal["layers", "last"]
     lora: Lora | None
     stack: Stack

@@ -14,11 +14,12 @@ from quality_judge.config import TrainConfig
 from quality_judge.engine.weights import FULL, LORA_A, LORA_B
 
 PEFT_PREFIX = "base_model.model."
+WHOLE = ("full", "contrastive")
 
 
 def prepared(body: nn.Module, method: str, config: TrainConfig) -> nn.Module:
     """`body` with the parameters of `method` ready to train: LoRA factors on every linear layer, or everything."""
-    if method == "full":
+    if method in WHOLE:
         for name, parameter in body.named_parameters():
             parameter.requires_grad_("embeddings" not in name and "embed_tokens" not in name)
         return body
@@ -34,7 +35,7 @@ def prepared(body: nn.Module, method: str, config: TrainConfig) -> nn.Module:
 def extracted(body: nn.Module, method: str) -> dict[str, Tensor]:
     """The trained tensors of `body`, float32 on the CPU, named as `engine.weights` reads them."""
     trained = {name: p.detach().float().cpu().contiguous() for name, p in body.named_parameters() if p.requires_grad}
-    if method == "full":
+    if method in WHOLE:
         return {FULL + name: tensor for name, tensor in trained.items()}
     tensors = {}
     for name, tensor in trained.items():

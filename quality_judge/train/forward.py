@@ -6,6 +6,7 @@ It knows nothing of losses or of what is learnt.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,19 +34,30 @@ def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(lengths)
 
 
-@torch.no_grad()
 def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Outputs of the texts `rows`, float64 (len(rows), outputs), as the model stands."""
+    return _computed(model, model, model.outputs, examples, rows)
+
+
+def pooled_states(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Pooled states of the texts `rows`, float64 (len(rows), W), as the model stands."""
+    return _computed(model, model.pooled, model.head.in_features, examples, rows)
+
+
+@torch.no_grad()
+def _computed(
+    model: ScalarModel, compute: Callable[[Tensor, Tensor], Tensor], width: int, examples: Examples, rows: np.ndarray
+) -> np.ndarray:
     model.eval()
     device = next(model.parameters()).device
     distinct, back = np.unique(examples.same[rows], return_inverse=True)
-    outputs = np.empty((len(distinct), model.outputs))
+    outputs = np.empty((len(distinct), width))
     order = np.argsort(examples.tokens.lengths[distinct], kind="stable")
     for at in range(0, len(order), PREDICT_TEXTS):
         some = order[at : at + PREDICT_TEXTS]
         ids, lengths = padded_ids(examples, distinct[some])
         with autocast(device):
-            outputs[some] = model(ids.to(device), lengths.to(device)).float().cpu().numpy()
+            outputs[some] = compute(ids.to(device), lengths.to(device)).float().cpu().numpy()
     return outputs[back]
 
 

@@ -115,7 +115,7 @@ class ImplicitFitter(ModelFitter):
             self.ready.encoding, self.outputs - 1,
         )  # fmt: skip
         apply_adapter(model.body, adapter, Lora(rank=self.config.lora_rank, alpha=self.config.lora_alpha))
-        self._fill_head(model, self._category_probes(among))
+        self._fill_head(model, self._category_probes(self.standard, among, self.strength), self.mean, self.scale)
         return model.eval().to(self.device)
 
     def _trained(self, fold: int, stage: str) -> dict[str, Tensor]:

@@ -33,6 +33,8 @@ LEARNING_RATE = {
     ("decoder", "lora"): 2e-4,
     ("encoder", "full"): 5e-5,
     ("decoder", "full"): 1e-5,
+    ("encoder", "contrastive"): 1e-4,
+    ("decoder", "contrastive"): 2e-5,
 }
 BATCH_SIZES = ((2_500, 16), (10**12, 32))
 WARMUP_SHARE = 0.1

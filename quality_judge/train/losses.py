@@ -102,6 +102,20 @@ def centering(score: Tensor) -> Tensor:
     return score.square()
 
 
+def contrastive(states: Tensor, label: Tensor, temperature: float) -> Tensor:
+    """The supervised contrastive loss of a batch, shape () (Khosla et al. 2020, 2004.11362, eq. 2).
+
+    states: (B, W), of which the direction counts. label: (B,). A text without another of its label is left out.
+    """
+    direction = F.normalize(states, dim=1)
+    itself = torch.eye(len(states), dtype=torch.bool, device=states.device)
+    likeness = (direction @ direction.T / temperature).masked_fill(itself, torch.finfo(states.dtype).min)
+    log_share = likeness - likeness.logsumexp(1, keepdim=True)
+    alike = (label[:, None] == label[None, :]) & ~itself
+    count = alike.sum(1)
+    return -((log_share * alike).sum(1)[count > 0] / count[count > 0]).mean()
+
+
 def ordered_pairs(unit: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """(better, worse): indices of all texts of one unit with different ranks, each (P,)."""
     better, worse = torch.nonzero((unit[:, None] == unit[None, :]) & (rank[:, None] < rank[None, :]), as_tuple=True)

@@ -26,8 +26,9 @@ from quality_judge.errors import CheckFailed
 from quality_judge.judge_spec import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.checkpoint import Checkpoint, Checkpoints
+from quality_judge.train.contrast import contrast
 from quality_judge.train.examples import Examples
-from quality_judge.train.forward import predicted
+from quality_judge.train.forward import pooled_states, predicted
 from quality_judge.train.large import quantization
 from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
 from quality_judge.train.loop import (
@@ -45,8 +46,10 @@ MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
 MAX_SPREAD_TEXTS = 256
 TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
+CONTRASTED_LABELS = (40, 300)  # with more, fine-tuning is the better; see benchmarks/NOTES.md
+CONTRASTED_STRENGTH = FROZEN_STRENGTHS[0]
 RETRY_RATE = 0.1  # after a collapse
-Method = Literal["frozen", "lora", "full"]
+Method = Literal["frozen", "lora", "full", "contrastive"]
 Trained = TypeVar("Trained")
 
 
@@ -80,10 +83,7 @@ class ModelFitter:
         if self.config.method != "auto":
             candidates: list[Method] = [self.config.method]
         else:
-            tuned: Method = (
-                "full" if self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS else "lora"
-            )
-            candidates = ["frozen", tuned] if self.examples.n_units >= MIN_TUNED_UNITS else ["frozen"]
+            candidates = self._candidates()
         stacked_scores: dict[Method, float] = {}
         for method in candidates:
             try:
@@ -98,6 +98,14 @@ class ModelFitter:
             _, raw = fit_stack(self.examples, self.held_out[method][:, 0], surface_raw)
             stacked_scores[method] = order_score(self.examples, raw, self.folds >= 0)
         return max(stacked_scores, key=lambda method: stacked_scores[method])
+
+    def _candidates(self) -> list[Method]:
+        """The methods worth trying with so many labels."""
+        small = self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS
+        least, most = CONTRASTED_LABELS
+        contrasted: list[Method] = ["contrastive"] if small and least <= self.examples.decided.sum() <= most else []
+        tuned: list[Method] = ["full" if small else "lora"] if self.examples.n_units >= MIN_TUNED_UNITS else []
+        return ["frozen", *contrasted, *tuned]
 
     def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:
         """The model of that method, its out-of-fold outputs (n, 1 + K), its adapter, and notes for the card."""
@@ -132,13 +140,33 @@ class ModelFitter:
     def _on_everything(self, method: Method, epochs: int) -> ScalarModel:
         everything = np.ones(len(self.examples), bool)
         model = self._prepared(method, everything)
-        train_model(
-            model, self.examples, everything, config=self._settings(), learning_rate=self._rate(method), develop=None,
-            seed=self.seed, progress=self.progress(f"training ({method}) on all labels"), stop_after=epochs,
+        self._fitted(
+            model, method, everything, " on all labels", develop=None, stop_after=epochs,
             checkpoint=self._checkpoint(f"{method}-{epochs}-epochs"),
         )  # fmt: skip
         self._refuse_collapse(model)
         return model
+
+    def _fitted(
+        self, model: ScalarModel, method: Method, among: np.ndarray, part: str, *, develop: Callable[[], float] | None,
+        stop_after: int | None = None, checkpoint: Checkpoint | None = None,
+    ) -> TrainResult:  # fmt: skip
+        """Trains the model in place by that method, its head at the end."""
+        progress = self.progress(f"training ({method}){part}")
+        if method != "contrastive":
+            return train_model(
+                model, self.examples, among, config=self._settings(), learning_rate=self._rate(method), seed=self.seed,
+                develop=develop, progress=progress, stop_after=stop_after, checkpoint=checkpoint,
+            )  # fmt: skip
+        contrast(
+            model, self.examples, among, mean=self.mean, scale=self.scale, learning_rate=self._rate(method),
+            weight_decay=self.config.weight_decay, seed=self.seed, progress=progress,
+        )  # fmt: skip
+        states = pooled_states(model, self.examples, np.arange(len(self.examples)))
+        mean, scale = states[among].mean(axis=0), states[among].std(axis=0) + 1e-6
+        probes = self._probes((states - mean) / scale, among, CONTRASTED_STRENGTH)
+        self._fill_head(model, probes, mean, scale)
+        return TrainResult({}, 1, ())
 
     def _settings(self) -> TrainConfig:
         return self.config.model_copy(update={"head_learning_rate": self.config.head_learning_rate * self.slower})
@@ -153,10 +181,9 @@ class ModelFitter:
         def train(fold: int) -> TrainResult:
             model = ready.pop(fold, None) or self._prepared(method, self.folds != fold)
             held_out = np.flatnonzero(self.folds == fold)
-            result = train_model(
-                model, self.examples, self.folds != fold, config=self._settings(), learning_rate=self._rate(method),
-                seed=self.seed, develop=lambda: self._development_score(model, held_out),
-                progress=self.progress(f"training ({method}), part {fold + 1} of {len(folds)}"),
+            result = self._fitted(
+                model, method, self.folds != fold, f", part {fold + 1} of {len(folds)}",
+                develop=lambda: self._development_score(model, held_out),
                 checkpoint=self._checkpoint(f"{method}-part-{fold}"),
             )  # fmt: skip
             outputs[held_out] = predicted(model, self.examples, held_out)
@@ -190,25 +217,29 @@ class ModelFitter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             model = ScalarModel(copy.deepcopy(self.body), hidden_size(self.base), self.outputs, self.pooling)
-        probe = fit_linear(self.standard, self.examples, among, strength=self.strength)
-        self._fill_head(model, [probe, *self._category_probes(among)])
+        self._fill_head(model, self._probes(self.standard, among, self.strength), self.mean, self.scale)
         return model
 
     @torch.no_grad()
-    def _fill_head(self, model: ScalarModel, probes: list[Linear]) -> None:
+    def _fill_head(self, model: ScalarModel, probes: list[Linear], mean: np.ndarray, scale: np.ndarray) -> None:
         for index, linear in enumerate(probes):
-            model.head.weight[index] = torch.from_numpy(linear.weight / self.scale).float()
-            model.head.bias[index] = float(linear.bias - (linear.weight * self.mean / self.scale).sum())
+            model.head.weight[index] = torch.from_numpy(linear.weight / scale).float()
+            model.head.bias[index] = float(linear.bias - (linear.weight * mean / scale).sum())
 
-    def _category_probes(self, among: np.ndarray) -> list[Linear]:
-        return [self._category_probe(index, among) for index in range(self.outputs - 1)]
+    def _probes(self, standard: np.ndarray, among: np.ndarray, strength: float) -> list[Linear]:
+        """A linear head on standardised states, float64 (n, W): quality first, then the categories."""
+        quality = fit_linear(standard, self.examples, among, strength=strength)
+        return [quality, *self._category_probes(standard, among, strength)]
 
-    def _category_probe(self, index: int, among: np.ndarray) -> Linear:
+    def _category_probes(self, standard: np.ndarray, among: np.ndarray, strength: float) -> list[Linear]:
+        return [self._category_probe(index, standard, among, strength) for index in range(self.outputs - 1)]
+
+    def _category_probe(self, index: int, standard: np.ndarray, among: np.ndarray, strength: float) -> Linear:
         said = self.examples.categories[:, index]
         single = replace(self.examples, label=said)
         if len(np.unique(said[among & ~np.isnan(said)])) < 2:
-            return Linear(np.zeros(self.states.shape[1]), -3.0)
-        return fit_linear(self.standard, single, among & ~np.isnan(said), strength=self.strength)
+            return Linear(np.zeros(standard.shape[1]), -3.0)
+        return fit_linear(standard, single, among & ~np.isnan(said), strength=strength)
 
     def _with_categories(self, raw: np.ndarray) -> np.ndarray:
         columns = [raw]
@@ -217,7 +248,7 @@ class ModelFitter:
         return np.column_stack(columns)
 
     def _probe_scores(self, index: int, among: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        probe = self._category_probe(index, among)
+        probe = self._category_probe(index, self.standard, among, self.strength)
         return lambda rows: probe.raw(self.standard[rows])
 
     def _frozen_states(self) -> np.ndarray:

@@ -71,7 +71,7 @@ class VerdictFitter(ModelFitter):
     def _start(self, among: np.ndarray) -> VerdictModel:
         """A fresh copy of the base, its category heads the linear probes of its own states."""
         model = self.ready.model(copy.deepcopy(self.body), self.outputs - 1)
-        self._fill_head(model, self._category_probes(among))
+        self._fill_head(model, self._category_probes(self.standard, among, self.strength), self.mean, self.scale)
         return model
 
     def _reference_share(self, tuned: np.ndarray) -> float:

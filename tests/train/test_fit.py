@@ -9,6 +9,7 @@ import torch
 
 from quality_judge.config import TrainConfig
 from quality_judge.engine.stacking import stacked
+from quality_judge.errors import CheckFailed
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.fit import choose_folds, fit_judge, position_limit
@@ -106,15 +107,37 @@ def test_the_out_of_fold_scores_are_not_those_of_the_final_model(fitted):
 def test_auto_takes_the_method_that_orders_unseen_rows_best(made, tiny_base):
     found = fit_judge(made.label_set(made.samples(110)), made.judge_config(tiny_base("bert"), method="auto", epochs=1))
     scores = found.training["out_of_fold"]
-    tuned = next(name for name in ("lora", "full") if name in scores)
-    assert found.method in ("frozen", tuned)
-    assert scores[found.method] >= max(scores["frozen"], scores[tuned]) - 1e-9
+    tried = {"frozen", "contrastive", "full"}
+    assert set(scores) == {"judge", *tried}
+    assert scores[found.method] >= max(scores[name] for name in tried) - 1e-9
 
 
 def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base):
     found = fit_judge(made.label_set(made.samples(30)), made.judge_config(tiny_base("bert"), method="auto"))
     assert found.method == "frozen"
     assert set(found.training["out_of_fold"]) == {"judge", "frozen"}
+
+
+def test_contrast_is_tried_where_labels_are_few_and_not_on_a_handful(made, tiny_base):
+    found = fit_judge(made.label_set(made.samples(50)), made.judge_config(tiny_base("bert"), method="auto"))
+    assert set(found.training["out_of_fold"]) == {"judge", "frozen", "contrastive"}
+
+
+@pytest.mark.parametrize("base", ["bert", "llama"])
+def test_contrast_moves_the_base_and_fits_a_head_that_tells_good_from_bad(made, tiny_base, base):
+    rows = [*made.samples(60), *made.category_rows(24)]
+    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base(base), method="contrastive"))
+    said = found.examples.labelled
+    assert found.method == "contrastive"
+    assert found.adapter
+    assert roc_auc(found.examples.label[said] == 1, found.raw[said]) > 0.8
+    assert np.ptp(found.category_raw[:, 0]) > 0
+
+
+def test_contrast_needs_two_texts_of_each_label(made, tiny_base):
+    rows = [*(row for row in made.samples(40) if row.label), made.samples(2)[1], *made.preferences(20)]
+    with pytest.raises(CheckFailed, match="two texts of each label"):
+        fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="contrastive"))
 
 
 def test_the_surface_joins_the_stack_where_it_helps(made, tiny_base):

@@ -179,6 +179,24 @@ def test_class_weights_make_both_classes_pull_alike_for_soft_and_weighted_labels
     assert good + bad == pytest.approx(weight.sum().item())
 
 
+def test_the_contrastive_loss_is_that_of_the_paper():
+    """Summed as eq. 2 is written, over anchors, their positives and everything but the anchor."""
+    dice = torch.Generator().manual_seed(3)
+    states, label, temperature = torch.randn(7, 5, generator=dice), [0, 1, 0, 1, 1, 0, 2], 0.3
+    z = [(state / state.norm()).double() for state in states]
+    total, anchors = 0.0, 0
+    for i in range(7):
+        others = [a for a in range(7) if a != i]
+        positives = [p for p in others if label[p] == label[i]]
+        if not positives:
+            continue
+        below = sum(math.exp(float(z[i] @ z[a]) / temperature) for a in others)
+        total -= sum(math.log(math.exp(float(z[i] @ z[p]) / temperature) / below) for p in positives) / len(positives)
+        anchors += 1
+    found = losses.contrastive(states, torch.tensor(label), temperature)
+    assert float(found) == pytest.approx(total / anchors, rel=1e-5)
+
+
 def test_class_weights_of_one_class_are_finite():
     ones = torch.ones(4)
     assert losses.class_weights(ones, ones) == (0.5, 1.0)
