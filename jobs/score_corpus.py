@@ -72,7 +72,7 @@ if __name__ == "__main__":
     arguments.add_argument("--require-signature", metavar="PUBKEY", help="PEM key that must have signed the judge")
     arguments.add_argument("--max-bytes", type=int, help="longer texts get TOO_LONG; by default they are cut")
     arguments.add_argument("--shards", type=int, help="how many parts; by the rows and the cores when left out")
-    arguments.add_argument("--hang-seconds", type=float, help="how long scoring may stand still; 300 by default")
+    arguments.add_argument("--hang-seconds", type=float, help="what a row that hangs may cost in all; 600 by default")
     arguments.add_argument("--quarantine", action="store_true", help="leave out and name files that cannot be read")
     arguments.add_argument("--cascade", help="file of make_cascade.py; the input is what the cheap judge has scored")
     arguments.add_argument("--store", help="folder that keeps scores by content: what it has is not scored again")

@@ -13,7 +13,6 @@ from pyspark.sql import functions as F
 from quality_judge.errors import CheckFailed, CorpusError, JudgeError
 from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, SCORE_COLUMN, SCORED_COLUMNS, Scores
 from quality_judge.spark import score_udf, worker
-from quality_judge.spark.device import task_device
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,26 +120,6 @@ def test_another_judge_in_the_folder_is_refused_by_the_worker(judge, monkeypatch
     monkeypatch.setattr(worker, "_SCORERS", {})
     with pytest.raises(JudgeError, match="the folder changed meanwhile"):
         worker.scorer_for(judge.folder, "0" * 16)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "given", "visible", "partition", "expected"),
-    [
-        (0, ["3"], "", 0, "cpu"),
-        (2, None, "", 5, "cuda:1"),
-        (4, ["3"], "", 0, "cuda:3"),
-        (2, ["3"], "2,3", 0, "cuda:1"),
-        (1, ["3"], "", 0, "cuda:0"),
-        (1, ["MIG-0"], "", 0, "cuda:0"),
-        (1, ["MIG-0"], "MIG-0", 0, "cuda:0"),
-    ],
-)
-def test_a_task_gets_the_gpu_that_spark_gave_it(monkeypatch, gpus, given, visible, partition, expected):
-    resources = {} if given is None else {"gpu": SimpleNamespace(addresses=given)}
-    task = SimpleNamespace(resources=lambda: resources, partitionId=lambda: partition)
-    monkeypatch.setattr("quality_judge.spark.device.TaskContext", SimpleNamespace(get=lambda: task))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert task_device(gpus) == expected
 
 
 def test_a_judge_without_the_text_column_type_is_refused_at_plan_time(spark, judge):

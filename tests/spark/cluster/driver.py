@@ -23,8 +23,9 @@ QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 def on_gpus(batches):
     """One row for the task: the addresses Spark gave it, the device we chose, the executor, its daemon."""
-    from quality_judge.spark.device import task_device
+    from quality_judge.spark.device import DEVICE_VARIABLE, task_device
 
+    os.environ.pop(DEVICE_VARIABLE, None)
     rows = sum(batch.num_rows for batch in batches)
     time.sleep(0.3)  # so that no executor takes all tasks
     addresses = TaskContext.get().resources()["gpu"].addresses
@@ -44,7 +45,8 @@ def session(master, cache):
         "spark.scheduler.minRegisteredResourcesRatio": 1.0, "spark.scheduler.maxRegisteredResourcesWaitingTime": "90s",
         "spark.python.factory.idleWorkerMaxPoolSize": 1, "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1", "spark.driver.memory": "512m", "spark.ui.enabled": "false",
-        "spark.executorEnv.QUALITY_JUDGE_CACHE": cache, "spark.sql.adaptive.enabled": "false",
+        "spark.executorEnv.QUALITY_JUDGE_CACHE": cache, "spark.executorEnv.QUALITY_JUDGE_DEVICE": "cpu",
+        "spark.sql.adaptive.enabled": "false",
         "spark.executor.extraJavaOptions": QUICK, "spark.driver.extraJavaOptions": QUICK,
     }  # fmt: skip
     builder = SparkSession.builder.master(master).appName("cluster")
