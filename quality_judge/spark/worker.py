@@ -91,7 +91,7 @@ class Apart:
         with _LOCK:
             _SCORERS.clear()  # two copies of a model may not fit a GPU
         self._fingerprint = fingerprint
-        self._child = Child(folder_here(folder), fingerprint, device, memory_share=memory_share)
+        self._child = Child(folder_here(folder, fingerprint), fingerprint, device, memory_share=memory_share)
         self._alone = seconds / 2
         self._together = min(SUSPECT_SECONDS, seconds / 4)
         self._skipped = 0
@@ -188,7 +188,7 @@ def scorer_for(folder: str, fingerprint: str) -> Scorer:
             if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all
                 os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
             _SCORERS.clear()
-            _SCORERS[key] = proven_scorer(folder_here(folder), fingerprint, key[1])
+            _SCORERS[key] = proven_scorer(folder_here(folder, fingerprint), fingerprint, key[1])
         return _SCORERS[key]
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from quality_judge.errors import CheckFailed, CorpusError, JudgeError
 from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, SCORE_COLUMN, SCORED_COLUMNS, Scores
-from quality_judge.spark import score_udf, worker
+from quality_judge.spark import score, score_udf, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +24,20 @@ def test_a_filter_on_the_score_does_not_score_a_row_twice(spark, judge, texts, p
     found = kept.collect()
     assert 0 < len(found) < 60
     assert python_evaluations() == [[60]]
+
+
+def test_a_table_that_is_kept_and_split_into_two_branches_scores_a_row_once(spark, judge, texts, python_evaluations):
+    rows = spark.createDataFrame([(i, text) for i, text in enumerate(texts[8:68])], "id int, text string")
+    scored = rows.transform(score(judge)).persist()
+    kept = scored.where("quality_score > 0.3").select("id", "quality_score")
+    dropped = scored.where("not quality_score > 0.3").select("id", "quality_code")
+    plans = [branch._jdf.queryExecution().executedPlan().toString() for branch in (kept, dropped)]
+    assert [plan.count("ArrowEvalPython") for plan in plans] == [1, 1]  # the one under the kept table
+    found = [len(branch.collect()) for branch in (kept, dropped)]
+    scored.unpersist()
+    assert sum(found) == 60
+    assert min(found) > 0
+    assert sum(rows for query in python_evaluations()[:1] for rows in query) == 60
 
 
 def test_the_struct_holds_the_scored_columns_and_the_judge(spark, judge):
