@@ -137,6 +137,7 @@ def test_a_task_uses_the_gpu_that_spark_gave_it_and_no_two_executors_share_one(s
     pairs = {(task["executor"], task["device"]) for task in said["tasks"]}
     assert len(pairs) == len({executor for executor, _ in pairs}) == len({device for _, device in pairs}) == 3
     assert sum(task["rows"] for task in said["tasks"]) == len(said["tasks"]) * 5
+    assert {task["gpus"] for task in said["tasks"]} == {1.0}
 
 
 @pytest.mark.slow

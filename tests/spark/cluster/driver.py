@@ -23,25 +23,25 @@ ROOT = Path(__file__).resolve().parents[3]
 EXECUTORS = 3
 TASKS = 6
 GPUS = 4
-KINDS = "rows long, addresses array<string>, device string, executor string, torch_in_daemon boolean, share double"
+KINDS = "rows long, addresses array<string>, device string, executor string, torch_in_daemon boolean, gpus double"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def on_gpus(batches):
     """One row for the task: the addresses Spark gave it, the device we chose, the executor, its daemon."""
-    from quality_judge.spark.device import DEVICE_VARIABLE, memory_share, task_device, task_gpus
+    from quality_judge.spark.device import DEVICE_VARIABLE, task_device, task_gpus
 
     rows = sum(batch.num_rows for batch in batches)
     time.sleep(0.3)  # so that no executor takes all tasks
     addresses = TaskContext.get().resources()["gpu"].addresses
     chosen = os.environ.pop(DEVICE_VARIABLE)  # without it: what a task with CUDA would use
-    device, share = task_device(GPUS), memory_share(task_gpus(None))
+    device = task_device(GPUS)
     os.environ[DEVICE_VARIABLE] = chosen
     daemon = Path(f"/proc/{os.getppid()}/maps").read_text()
     yield pa.RecordBatch.from_pylist(
         [{
             "rows": rows, "addresses": list(addresses), "device": device, "executor": Path.cwd().name,
-            "torch_in_daemon": "libtorch" in daemon, "share": share,
+            "torch_in_daemon": "libtorch" in daemon, "gpus": task_gpus(None),
         }]
     )  # fmt: skip
 
