@@ -39,7 +39,7 @@ def task_device(gpu_count: int) -> str:
     if task is None:
         return "cuda:0" if gpu_count else CPU
     given = task.resources().get("gpu")
-    if given is None:
+    if given is None:  # a query's settings reach its tasks as local properties
         local = LOCAL_MASTER.fullmatch(task.getLocalProperty("spark.master") or "") is not None
         return f"cuda:{task.partitionId() % gpu_count}" if local and gpu_count else CPU
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]

@@ -50,9 +50,13 @@ def gpu_profile(gpus_per_task: float) -> ResourceProfile:
 
 
 def scored_in_stage(
-    df: DataFrame, name: str, texts: Sequence[Column], judge: Judge, *, profile: ResourceProfile, gpus_per_task: float
-) -> DataFrame:
-    """`df` and the struct of `udf` in the column `name`, as the UDF gives it to the last bit. texts: see `Scoring`."""
+    df: DataFrame, name: str, texts: Sequence[Column], judge: Judge, *, profile: ResourceProfile | None,
+    gpus_per_task: float,
+) -> DataFrame:  # fmt: skip
+    """`df` and the struct of `udf` in the column `name`, as the UDF gives it to the last bit.
+
+    texts: what the judge reads, as in `Scoring.texts`. profile: None asks for nothing, as on a local master.
+    """
     folder, fingerprint = judge.folder, judge.fingerprint
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -61,7 +65,8 @@ def scored_in_stage(
         yield from score_record_batches(folder, fingerprint, batches, gpus_per_task)
 
     read = F.struct(*[text.cast("binary").alias(f"_{i}") for i, text in enumerate(texts)])
-    shape = df.withColumn(name, F.lit(None).cast(f"struct<{STRUCT}>")).schema
-    with_texts: Any = df.withColumn(name, read)
+    numbered = [f"_{i}" for i in range(len(df.columns) + 1)]  # mapInArrow takes a dot in a name for a field
+    shape = df.withColumn(name, F.lit(None).cast(f"struct<{STRUCT}>")).toDF(*numbered).schema
+    with_texts: Any = df.withColumn(name, read).toDF(*numbered)
     scored: DataFrame = with_texts.mapInArrow(score, shape, profile=profile)
-    return scored
+    return scored.toDF(*df.columns, name)

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import CheckFailed, ConfigError
 from quality_judge.spark.device import memory_share, task_device, task_gpus
+from quality_judge.spark.stage import stage_gpus
 
 ON = {"local": "local[4]", "cluster": "spark://host:7077", "processes": "local-cluster[2,1,1024]"}
 
@@ -112,3 +113,37 @@ def test_how_much_of_a_gpu_a_task_has_is_what_its_stage_asked_for_else_what_the_
     assert (task_gpus(None), task_gpus(0.5)) == (0.25, 0.5)
     task(None, said="0.25")
     assert task_gpus(None) is None
+
+
+def session(master="spark://host:7077", **amounts):
+    said = {f"spark.{who}.resource.gpu.amount": amount for who, amount in amounts.items()}
+    return SimpleNamespace(conf=SimpleNamespace(get={"spark.master": master, **said}.get))
+
+
+@pytest.mark.parametrize(
+    ("amounts", "asked", "expected"),
+    [
+        ({}, None, None),
+        ({"executor": "1"}, None, 1.0),
+        ({"executor": "1", "task": "1"}, None, None),
+        ({"executor": "1"}, 0, None),
+        ({"executor": "1"}, 0.5, 0.5),
+        ({"executor": "1", "task": "1"}, 0.25, 0.25),
+    ],
+)
+def test_a_scoring_stage_asks_for_gpus_when_told_to_or_when_the_tasks_of_gpu_executors_do_not(amounts, asked, expected):
+    assert stage_gpus(session(**amounts), asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "said"),
+    [
+        (session(executor="1"), 2.0, "expected 0"),
+        (session(executor="1"), -0.5, "expected 0"),
+        (session(), 0.5, "spark.executor.resource.gpu.amount 1"),
+        (session("local[4]", executor="1"), 0.5, "--master"),
+    ],
+)
+def test_what_no_stage_can_ask_for_is_refused_with_what_to_write(given, asked, said):
+    with pytest.raises(ConfigError, match=said):
+        stage_gpus(given, asked)
