@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-TASKS_PER_SLOT, ROWS_PER_SLOT = 3, 50_000
+TASKS_PER_SLOT, ROWS_PER_SLOT = 3, 250_000  # as score.PARTITIONS_PER_CORE and plan.MAX_ROWS_PER_SLOT
 BYTES_PER_ROW = {"read": 1_500, "written": 1_600}
 
 
@@ -130,14 +130,13 @@ def main(options):
     assumed = {"rows": options.rows, "slots": options.slots, "rows_per_second_of_a_slot": options.rows_per_second,
         "spread_of_task_times": options.spread, "losses_per_slot_and_hour": options.losses}  # fmt: skip
     common = {"rows": options.rows, "driver": driver, "spread": options.spread}
-    large = {"rows_per_slot": 5 * ROWS_PER_SLOT, "lost_per_slot_hour": options.losses, **common}
+    lossy = {"lost_per_slot_hour": options.losses, **common}
+    small = {"rows_per_slot": ROWS_PER_SLOT // 5, **lossy}
     runs = {
-        "as assumed": simulated(
-            slots=options.slots, speed=options.rows_per_second, lost_per_slot_hour=options.losses, **common
-        ),
+        "as assumed": simulated(slots=options.slots, speed=options.rows_per_second, **lossy),
         "nothing lost": simulated(slots=options.slots, speed=options.rows_per_second, lost_per_slot_hour=0.0, **common),
-        "shards five times as large": simulated(slots=options.slots, speed=options.rows_per_second, **large),
-        "the same, ten times the slots": simulated(slots=10 * options.slots, speed=options.rows_per_second, **large),
+        "shards a fifth as large": simulated(slots=options.slots, speed=options.rows_per_second, **small),
+        "ten times the slots": simulated(slots=10 * options.slots, speed=options.rows_per_second, **lossy),
     }
     seconds = runs["as assumed"]["hours"] * 3600
     commit = os.environ.get("GIT_COMMIT") or subprocess.run(

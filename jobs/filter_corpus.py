@@ -15,8 +15,10 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
+from quality_judge.archive import judge_folder
 from quality_judge.errors import JudgeError
 from quality_judge.judge import load_judge
+from quality_judge.pinned import judge_file
 from quality_judge.policy import Policy
 from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS
@@ -72,7 +74,7 @@ def judges_cuts(folder: str | None, manifest: dict[str, Any]) -> tuple[float | N
     """Where to keep and where to drop, as the judge that scored says, or the one in `folder` with the same scores."""
     if folder is None:
         return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop")
-    judge = load_judge(folder)
+    judge = load_judge(judge_folder(judge_file(folder)))
     if judge.fingerprint != manifest["judge"]:
         raise JudgeError(f"{folder} is {judge.fingerprint}, and {manifest['judge']} scored these rows; score them anew")
     return judge.spec.threshold, judge.spec.drop_below

@@ -14,7 +14,6 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from quality_judge.archive import judge_folder
 from quality_judge.cascade import load_cascade
 from quality_judge.programme import parser, run
 from quality_judge.signing import load_signed_judge
@@ -24,20 +23,22 @@ from quality_judge.spark.corpus import FORMATS, read_whole_files
 from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_overlap
 from quality_judge.spark.run import ScoringRun, refuse_zero
 from quality_judge.spark.ship import ship_judge
+from quality_judge.spark.stage import stage_gpus
 from quality_judge.spark.store import ScoreStore
 
 
 def main(options: Namespace) -> dict[str, Any]:
     """Reads, plans, scores shard by shard, counts what was written, publishes; returns the summary."""
     refuse_zero(max_bytes=options.max_bytes, shards=options.shards, hang_seconds=options.hang_seconds)
-    judge = load_signed_judge(judge_folder(options.judge), options.require_signature)
     spark = spark_session("score_corpus")
-    ship_judge(spark, options.judge)
+    judge = load_signed_judge(ship_judge(spark, options.judge), options.require_signature)
+    gpus_per_task = stage_gpus(spark, options.gpus_per_task)
     how = {"format": options.format, "text_column": options.text_column}
     read = read_whole_files if options.quarantine else lambda *given, **kept: (read_corpus(*given, **kept), ())
     corpus, quarantined = read(spark, options.input, **how)
     columns = {"text_column": options.text_column, "prompt_column": options.prompt_column}
-    scoring, said = score(judge, **columns, max_bytes=options.max_bytes), {**how, **columns}
+    scoring = score(judge, **columns, max_bytes=options.max_bytes, gpus_per_task=gpus_per_task)
+    said = {**how, **columns}
     if options.cascade is not None:
         cascade = load_cascade(options.cascade)
         before = read_json(spark, options.input, MANIFEST_FILE, keys=("judge",))
@@ -63,7 +64,7 @@ def main(options: Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--judge", required=True, help="folder that every executor can read, or a zip file of pack")
+    arguments.add_argument("--judge", required=True, help="folder, zip file of pack, or hf://org/name@COMMIT")
     arguments.add_argument("--input", required=True, help="corpus: a file, a folder, or a pattern")
     arguments.add_argument("--output", required=True, help="folder of the scored table")
     arguments.add_argument("--format", choices=FORMATS, default="parquet", help="format of the input")
@@ -72,7 +73,10 @@ if __name__ == "__main__":
     arguments.add_argument("--require-signature", metavar="PUBKEY", help="PEM key that must have signed the judge")
     arguments.add_argument("--max-bytes", type=int, help="longer texts get TOO_LONG; by default they are cut")
     arguments.add_argument("--shards", type=int, help="how many parts; by the rows and the cores when left out")
-    arguments.add_argument("--hang-seconds", type=float, help="how long scoring may stand still; 300 by default")
+    arguments.add_argument("--hang-seconds", type=float, help="what a row that hangs may cost in all; 600 by default")
+    arguments.add_argument(
+        "--gpus-per-task", type=float, help="of a GPU, for tasks that score; 1 where executors have GPUs; 0: as the job"
+    )
     arguments.add_argument("--quarantine", action="store_true", help="leave out and name files that cannot be read")
     arguments.add_argument("--cascade", help="file of make_cascade.py; the input is what the cheap judge has scored")
     arguments.add_argument("--store", help="folder that keeps scores by content: what it has is not scored again")

@@ -93,7 +93,7 @@ def unpacked(archive: Path, digest: str) -> Path:
     Raises JudgeError when the bytes are others.
     """
     folder = cache_folder() / f"{digest}{SUFFIX}"
-    with _one_at_a_time(folder.with_suffix(".lock")):
+    with one_at_a_time(folder.with_suffix(".lock")):
         if not folder.exists():
             if sha256_of(archive) != digest:
                 raise JudgeError(f"{archive.name} is not the archive the job was started with; its copy is damaged")
@@ -139,7 +139,7 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path) -> Iterator[None]:
     """Within it no other process of this machine holds the lock; the kernel drops it with its holder."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

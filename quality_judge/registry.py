@@ -130,12 +130,13 @@ def pull_judge(place: str, folder: str | Path) -> Judge:
 
 
 def resolve(store: Store, place: Place) -> str:
-    """The version that a tag names, or that is one itself. Raises InputError with the tags there are."""
-    tags, asked = store.tags(), place.tag or LATEST
-    if asked in tags:
-        return tags[asked]
+    """The version that a tag names, or that is one itself: then no tag of that name counts. Raises InputError."""
+    asked = place.tag or LATEST
     if store.holds(asked):
         return asked
+    tags = store.tags()
+    if asked in tags:
+        return tags[asked]
     known = ", ".join(sorted(tags)) or "none; push a judge first"
     raise InputError(f"{place.where} has no tag or version {asked!r}; its tags: {known}")
 

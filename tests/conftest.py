@@ -110,6 +110,21 @@ def tiny_guard(tmp_path_factory):
     return save_guard(tmp_path_factory.mktemp("guard"))
 
 
+@pytest.fixture
+def small_hub(monkeypatch):
+    """The hub that huggingface_hub talks to meanwhile; see `small_hub.py`."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from small_hub import SmallHub
+
+    server = SmallHub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """One headless Chromium for all tests."""

@@ -14,7 +14,7 @@ LAYER = {  # first name after "quality_judge." -> layer; units of 0 and 1 may im
     "judge_spec": 1,
     "card_labels": 1, "llama_guard": 1, "metrics_file": 1, "signing": 1, "attacks": 1, "profile": 1, "report_charts": 1,
     "shortcuts": 1, "markdown": 1, "promise": 1, "pages": 1, "judge_page": 1, "comparison": 1,
-    "project": 1, "registry": 1, "hub": 1, "corpus_sample": 1, "cascade": 1, "archive": 1,
+    "project": 1, "registry": 1, "hub": 1, "corpus_sample": 1, "cascade": 1, "archive": 1, "pinned": 1,
     "engine": 2, "train": 3, "evaluation": 3, "spark": 3, "expectations": 3, "airflow": 3, "tables": 3, "redteam": 3,
     "distillation": 3, "labelling": 3, "planning": 3, "promotion": 4, "mlflow_model": 4, "mlflow_code": 5,
     "cli": 5, "__main__": 6,

@@ -9,7 +9,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from small_hub import SmallHub
 from typer.testing import CliRunner
 
 from quality_judge.cli import app
@@ -164,23 +163,16 @@ def test_promoting_refuses_a_worse_judge_unless_told_and_exits_1(saved, tmp_path
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(small_hub):
     """A function from words to (exit code, last line parsed) of the command line, against the small hub it holds."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    server = SmallHub()
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     def call(*words):
         done = CliRunner().invoke(app, list(map(str, words)))
         assert done.stdout, done.exception
         return done.exit_code, json.loads(done.stdout.splitlines()[-1])
 
-    call.server = server
-    yield call
-    server.close()
+    call.server = small_hub
+    return call
 
 
 def test_a_repository_of_the_hub_keeps_each_judge_as_a_commit_and_gives_back_what_a_tag_names(hub, saved, tmp_path):

@@ -24,3 +24,12 @@ def free_memory(device: str) -> None:
 def peak_gpu_bytes() -> int | None:
     """The most GPU memory this process has held for tensors; None without a GPU."""
     return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+
+
+def limit_memory(device: str, share: float | None) -> None:
+    """Lets this process allocate at most `share` of a GPU's memory, 0 to 1; beyond it torch is out of memory.
+
+    None is no limit; nothing on the CPU.
+    """
+    if share is not None and device != "cpu":
+        torch.cuda.set_per_process_memory_fraction(share, torch.device(device))

@@ -77,4 +77,4 @@ def rescore(large: Scoring, cascade: Cascade, *, scored_by: str) -> Rescoring:
     if large.max_bytes is not None:
         raise ConfigError("--max-bytes belongs to the run of the cheap judge, whose TOO_LONG rows stay as they are")
     cascade.check(scored_by, large.judge)
-    return Rescoring(large.judge, large.text_column, large.prompt_column, None, cascade)
+    return Rescoring(large.judge, large.text_column, large.prompt_column, None, large.gpus_per_task, cascade)

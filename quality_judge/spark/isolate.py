@@ -1,9 +1,10 @@
 """Scores in a process of its own, which a row may crash or hang without harm to the worker that asked. (executor)
 
-    python -m quality_judge.spark.isolate JUDGE FINGERPRINT DEVICE
+    python -m quality_judge.spark.isolate JUDGE FINGERPRINT DEVICE [SHARE]
 
-Both sides speak Arrow over two pipes, each message with its length before it. The child says when its judge is loaded
-and has proven its known answers, so a death after that is the fault of the rows it was given. It writes to no log.
+SHARE is the part of a GPU's memory that it may use. Both sides speak Arrow over two pipes, each message with its length
+before it. The child says when its judge is loaded and has proven its known answers, so a death after that is the fault
+of the rows it was given. It writes to no log.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ class Hung(Exception):
 class Child:
     """The asking side. Starts the process when it is first needed, and again after a death."""
 
-    def __init__(self, folder: str, fingerprint: str, device: str, *, seconds: float) -> None:
+    def __init__(self, folder: str, fingerprint: str, device: str, *, memory_share: float | None = None) -> None:
         self._command = [sys.executable, "-m", "quality_judge.spark.isolate", folder, fingerprint, device]
-        self._seconds = seconds
+        self._command += [] if memory_share is None else [str(memory_share)]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def score(self, columns: Sequence[pa.Array]) -> pa.Table:
-        """What the child made of the rows. Raises Died, Hung, or CheckFailed when it cannot load the judge."""
+    def score(self, columns: Sequence[pa.Array], *, seconds: float) -> pa.Table:
+        """What the child made of the rows. Raises Died, Hung after `seconds`, or CheckFailed when it cannot load."""
         process = self._process or self._start()
         try:
             assert process.stdin is not None
             _send(process.stdin, _packed(pa.table(list(columns), [str(i) for i in range(len(columns))])))
-            kind, content = self._answer(process, self._seconds)
+            kind, content = self._answer(process, seconds)
         except (BrokenPipeError, EOFError):
             self.close()
             raise Died from None
@@ -93,15 +94,17 @@ class Child:
         return content[:1], content[1:]
 
 
-def serve(folder: str, fingerprint: str, device: str) -> None:
+def serve(folder: str, fingerprint: str, device: str, share: str | None = None) -> None:
     """The answering side: loads the judge, then scores whatever comes until the pipe is closed."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # whatever a library prints must not reach the pipe, nor row text a log
         os.dup2(nowhere, descriptor)
+    from quality_judge.engine.devices import limit_memory
     from quality_judge.spark.worker import answered, proven_scorer
 
     try:
+        limit_memory(device, None if share is None else float(share))
         scorer = proven_scorer(folder, fingerprint, device)
     except Exception as error:
         _send(answers, FAILED + _said(error))
@@ -157,4 +160,4 @@ def _packed(table: pa.Table) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:4])
+    serve(*sys.argv[1:5])

@@ -113,7 +113,8 @@ class Reuse:
         spark, table = self.corpus.sparkSession, self._read([self.place.child(contents["folder"]).text])
         plan = cut(named_plan(input_files(table), {"contents": contents}), table, self.place, shards=shards)
         prompt = PROMPT if self.scoring.prompt_column is not None else None
-        scoring = score(self.store.judge, text_column=TEXT, prompt_column=prompt)
+        asks = self.scoring.gpus_per_task
+        scoring = score(self.store.judge, text_column=TEXT, prompt_column=prompt, gpus_per_task=asks)
         with shown(plan.rows, len(plan.shards)) as progress:
             receipts = write_shards(
                 spark, plan, self.place, table, lambda df: scoring(balanced(df)), progress,

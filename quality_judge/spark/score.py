@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, StringType, StructType
@@ -19,6 +20,7 @@ from quality_judge.judge import Judge, load_judge
 from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
 from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
+from quality_judge.spark.stage import gpu_profile, scored_in_stage
 from quality_judge.spark.udf import score_udf
 
 CORRUPT_COLUMN = "_corrupt_record"
@@ -41,10 +43,22 @@ class Scoring:
     text_column: str = "text"
     prompt_column: str | None = None
     max_bytes: int | None = None
+    gpus_per_task: float | None = None
 
     def __call__(self, df: DataFrame) -> DataFrame:
         self.refuse(df)
-        return self.finished(df, df.withColumn(STRUCT_COLUMN, score_udf(self.judge)(*self.texts(df))))
+        texts = self.texts(df)
+        if self.gpus_per_task is None:
+            return self.finished(df, df.withColumn(STRUCT_COLUMN, score_udf(self.judge)(*texts)))
+        judged = scored_in_stage(
+            df, STRUCT_COLUMN, texts, self.judge, profile=self._profile, gpus_per_task=self.gpus_per_task
+        )
+        return self.finished(df, judged)
+
+    @cached_property
+    def _profile(self) -> ResourceProfile:
+        """One for all calls: Spark keeps every profile it has seen."""
+        return gpu_profile(self.gpus_per_task or 0.0)
 
     def refuse(self, df: DataFrame) -> None:
         """Raises CorpusError for a missing column, one that is no text, or a name that is taken."""
@@ -77,16 +91,17 @@ class Scoring:
 
 def score(
     judge: Judge | str | Path, *, text_column: str = "text", prompt_column: str | None = None,
-    max_bytes: int | None = None,
+    max_bytes: int | None = None, gpus_per_task: float | None = None,
 ) -> Scoring:  # fmt: skip
     """A function for `df.transform`: every row and column of `df` and the columns of SCORED_COLUMNS.
 
     text_column: a column or, as in `doc.text`, a field of strings, bytes or chats (see `engine.chat`).
     max_bytes: a row with a longer text gets the code TOO_LONG; by default it is cut and scored.
+    gpus_per_task: how much of a GPU each task asks for, in a stage of its own (see `stage`); None: as the job has it.
     Raises CorpusError, before any job starts, for a missing column, one that is no text, or a name that is taken.
     """
     loaded = judge if isinstance(judge, Judge) else load_judge(judge)
-    return Scoring(loaded, text_column, prompt_column, max_bytes)
+    return Scoring(loaded, text_column, prompt_column, max_bytes, gpus_per_task)
 
 
 def _longer(text: Column, max_bytes: int) -> Column:

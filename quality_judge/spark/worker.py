@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark import TaskContext
 
-from quality_judge.engine.devices import gpu_count
+from quality_judge.engine.devices import gpu_count, limit_memory
 from quality_judge.engine.golden import GOLDEN_TEXTS
 from quality_judge.engine.scorer import Scorer, load_scorer
 from quality_judge.engine.watchdog import watched
@@ -35,28 +36,32 @@ from quality_judge.scores import (
     TIMEOUT_ROW,
     Scores,
 )  # fmt: skip
-from quality_judge.spark.device import task_device
+from quality_judge.spark.device import memory_share, task_device, task_gpus
 from quality_judge.spark.isolate import HANG_PROPERTY, ISOLATE_PROPERTY, Child, Died, Hung
 from quality_judge.spark.ship import folder_here
 
-HANG_SECONDS = 300.0
+HANG_SECONDS = 600.0
+SUSPECT_SECONDS = 10.0
 ISOLATED_FROM_TRY = 1
 ROWS_APART = 256
 MOST_FATAL_ROWS = 100
+Rows: TypeAlias = pd.Series | pa.Array
 _LOCK = threading.Lock()
 _SCORERS: dict[tuple[str, str], Scorer] = {}
 
 
 def score_batches(
-    folder: str, fingerprint: str, batches: Iterator[pd.Series | tuple[pd.Series, ...]]
+    folder: str, fingerprint: str, batches: Iterator[Rows | tuple[Rows, ...]], gpus_per_task: float | None = None
 ) -> Iterator[pd.DataFrame]:
     """For each batch of one column (completion) or two (prompt, completion) of bytes, the struct that `udf` declares.
 
     The first try of a task scores here, where a row that crashes or hangs ends the process and Spark tries again; that
-    second one scores in a process apart, which finds the row. Raises JudgeError when the judge cannot be used,
-    CheckFailed when it stopped working; neither quotes a row.
+    second one scores in a process apart, which finds the row. gpus_per_task: what the stage asked for, None where the
+    job's settings say it. Raises JudgeError when the judge cannot be used, CheckFailed when it stopped working or the
+    task's GPU is not there; neither quotes a row.
     """
-    apart = Apart(folder, fingerprint) if must_isolate() else None
+    share = memory_share(task_gpus(gpus_per_task))
+    apart = Apart(folder, fingerprint, task_device(gpu_count()), share, hang_seconds()) if must_isolate() else None
     try:
         for batch in batches:
             columns = [bytes_of(column) for column in (batch if isinstance(batch, tuple) else (batch,))]
@@ -65,8 +70,9 @@ def score_batches(
             elif apart is not None:
                 yield apart.score(columns)
             else:
+                limit_memory(task_device(gpu_count()), share)
                 scorer = scorer_for(folder, fingerprint)
-                with watched(hang_seconds()):
+                with watched(hang_seconds() / 2):
                     found = frame(scored_safely(scorer, columns), fingerprint)
                 yield found
     finally:
@@ -75,13 +81,19 @@ def score_batches(
 
 
 class Apart:
-    """Scores rows in a child process: some at a time, and one by one where that killed it."""
+    """Scores rows in a child process: some at a time, and one by one where that killed it or took suspiciously long.
 
-    def __init__(self, folder: str, fingerprint: str) -> None:
+    seconds: what a row that hangs may cost in all. The try before this one has spent a half of it; here such a row is
+    suspected among others soon, for which nobody pays but time, and given up when it spends the other half alone.
+    """
+
+    def __init__(self, folder: str, fingerprint: str, device: str, memory_share: float | None, seconds: float) -> None:
         with _LOCK:
             _SCORERS.clear()  # two copies of a model may not fit a GPU
         self._fingerprint = fingerprint
-        self._child = Child(folder_here(folder), fingerprint, task_device(gpu_count()), seconds=hang_seconds())
+        self._child = Child(folder_here(folder, fingerprint), fingerprint, device, memory_share=memory_share)
+        self._alone = seconds / 2
+        self._together = min(SUSPECT_SECONDS, seconds / 4)
         self._skipped = 0
 
     def score(self, columns: Sequence[pa.Array]) -> pd.DataFrame:
@@ -90,19 +102,25 @@ class Apart:
         for at in range(0, n, ROWS_APART):
             some = [column.slice(at, ROWS_APART) for column in columns]
             try:
-                parts.append(self._child.score(some).to_pandas())
+                parts.append(self._child.score(some, seconds=self._together).to_pandas())
             except (Died, Hung):
-                singles = [[column.slice(i, 1) for column in some] for i in range(len(some[0]))]
-                parts += [self._one(single) for single in singles]
+                parts += self._one_by_one(some)
         return pd.concat(parts, ignore_index=True)
 
     def close(self) -> None:
         """Ends the child."""
         self._child.close()
 
+    def _one_by_one(self, some: Sequence[pa.Array]) -> list[pd.DataFrame]:
+        before = self._skipped
+        found = [self._one([column.slice(i, 1) for column in some]) for i in range(len(some[0]))]
+        if self._skipped == before:  # slow together, and none of them hangs: not to be suspected again
+            self._together = self._alone
+        return found
+
     def _one(self, columns: Sequence[pa.Array]) -> pd.DataFrame:
         try:
-            return self._child.score(columns).to_pandas()
+            return self._child.score(columns, seconds=self._alone).to_pandas()
         except (Died, Hung) as error:
             self._skipped += 1
             if self._skipped > MOST_FATAL_ROWS:
@@ -123,7 +141,7 @@ def must_isolate() -> bool:
 
 
 def hang_seconds() -> float:
-    """How long a batch may stand still before its process is ended."""
+    """What a row that hangs may cost in all: a half in the worker, and a half in the process apart that finds it."""
     task = TaskContext.get()
     said = task.getLocalProperty(HANG_PROPERTY) if task is not None else None
     return float(said) if said else HANG_SECONDS
@@ -131,9 +149,13 @@ def hang_seconds() -> float:
 
 def answered(scorer: Scorer, columns: Sequence[pa.Array]) -> pa.Table:
     """What `Apart` gets for its rows: the struct of `udf` as a table."""
+    return in_arrow(frame(scored_safely(scorer, columns), scorer.judge.fingerprint))
+
+
+def in_arrow(found: pd.DataFrame) -> pa.Table:
+    """The columns of `frame` with the types of the UDF's struct."""
     words = pa.list_(pa.string())
     kinds = {RAW_COLUMN: pa.float64(), SCORE_COLUMN: pa.float64(), FLAGS_COLUMN: words, CATEGORIES_COLUMN: words}
-    found = frame(scored_safely(scorer, columns), scorer.judge.fingerprint)
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in found.columns])
     return pa.Table.from_pandas(found, schema, preserve_index=False)
 
@@ -148,9 +170,11 @@ def scored_safely(scorer: Scorer, columns: Sequence[pa.Array]) -> Scores:
         raise CheckFailed(f"a batch of {len(columns[0])} rows could not be scored: {type(error).__name__}") from None
 
 
-def bytes_of(column: pd.Series) -> pa.Array:
+def bytes_of(column: Rows) -> pa.Array:
     """The column as large_binary; a null is None or, among strings, NaN. Raises CheckFailed for another type."""
     try:
+        if isinstance(column, pa.Array):
+            return column.cast(pa.large_binary())
         return pa.Array.from_pandas(column, type=pa.large_binary())
     except pa.ArrowException as error:  # its message may quote a value
         raise CheckFailed(f"a column holds neither strings nor bytes: {type(error).__name__}") from None
@@ -164,7 +188,7 @@ def scorer_for(folder: str, fingerprint: str) -> Scorer:
             if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all
                 os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
             _SCORERS.clear()
-            _SCORERS[key] = proven_scorer(folder_here(folder), fingerprint, key[1])
+            _SCORERS[key] = proven_scorer(folder_here(folder, fingerprint), fingerprint, key[1])
         return _SCORERS[key]
 
 

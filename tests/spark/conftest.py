@@ -16,6 +16,7 @@ DEFAULTS = {
     "score_corpus": {
         "format": "parquet", "text_column": "text", "prompt_column": None, "max_bytes": None, "shards": None,
         "hang_seconds": None, "quarantine": False, "require_signature": None, "store": None, "cascade": None,
+        "gpus_per_task": None,
     },
     "filter_corpus": {"judge": None},
     "sample_for_labels": {

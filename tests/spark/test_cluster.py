@@ -19,6 +19,7 @@ import pytest
 
 from quality_judge.archive import pack_judge
 from quality_judge.judge import load_judge, sha256_of
+from quality_judge.scores import SCORED_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).resolve().parent / "cluster" / "driver.py"
@@ -89,21 +90,40 @@ def master(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def said(home, master, judge, texts, tmp_path_factory):
-    """What the driver of cluster/driver.py wrote after its run."""
-    folder = tmp_path_factory.mktemp("driver")
-    rows = pa.table({"id": range(ROWS), "text": pa.array(given(texts), pa.binary())})
-    pq.write_table(rows, folder / "rows.parquet")
-    packed = pack_judge(judge, folder / "judge.zip")
-    command = [sys.executable, DRIVER, master, packed, folder / "rows.parquet", folder / "said.json", folder / "node"]
-    environment = {
-        **os.environ, "SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
-        "QUALITY_JUDGE_CACHE": str(folder / "cache of the driver"),
-    }  # fmt: skip
-    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((folder / "said.json").read_text(encoding="utf-8"))
-    return found | {"node": folder / "node", "packed": packed}
+def driven(home, master, judge, texts, tmp_path_factory):
+    """A function from a word of cluster/driver.py to what that wrote after its run."""
+
+    def drive(word):
+        folder = tmp_path_factory.mktemp(word)
+        rows = pa.table(
+            {"id": range(ROWS), "text": pa.array(given(texts), pa.binary()), "of id": [ROWS * ["x"]] * ROWS}
+        )
+        pq.write_table(rows, folder / "rows.parquet")
+        packed = pack_judge(judge, folder / "judge.zip")
+        command = [sys.executable, DRIVER, word, master, packed, folder / "rows.parquet", folder / "said.json"]
+        environment = {
+            **os.environ, "SPARK_HOME": str(home), "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
+            "QUALITY_JUDGE_CACHE": str(folder / "cache of the driver"),
+        }  # fmt: skip
+        words = [*map(str, command), str(folder / "node")]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
+        found = json.loads((folder / "said.json").read_text(encoding="utf-8"))
+        return found | {"node": folder / "node", "packed": packed}
+
+    return drive
+
+
+@pytest.fixture(scope="module")
+def said(driven):
+    """A job that asks for a GPU for every task."""
+    return driven("tasks")
+
+
+@pytest.fixture(scope="module")
+def staged(driven):
+    """A job that asks for no GPU; its scoring stages ask for half of one."""
+    return driven("stage")
 
 
 def given(texts):
@@ -117,6 +137,7 @@ def test_a_task_uses_the_gpu_that_spark_gave_it_and_no_two_executors_share_one(s
     pairs = {(task["executor"], task["device"]) for task in said["tasks"]}
     assert len(pairs) == len({executor for executor, _ in pairs}) == len({device for _, device in pairs}) == 3
     assert sum(task["rows"] for task in said["tasks"]) == len(said["tasks"]) * 5
+    assert {task["gpus"] for task in said["tasks"]} == {1.0}
 
 
 @pytest.mark.slow
@@ -140,6 +161,36 @@ def test_executors_that_see_no_folder_of_the_driver_unpack_the_judge_once_for_th
     assert sorted(path.name for path in said["node"].iterdir()) == [f"{digest}.judge", f"{digest}.lock"]
     assert load_judge(said["node"] / f"{digest}.judge").fingerprint == judge.fingerprint
     assert len({task["executor"] for task in said["tasks"]}) == 3
+
+
+@pytest.mark.slow
+def test_only_the_stage_that_scores_asks_for_gpus_and_two_of_its_tasks_share_one(staged):
+    (scoring,) = [stage for stage in staged["stages"] if stage["own"]]
+    assert scoring["written"] == ROWS
+    others = [stage for stage in staged["stages"] if not stage["own"]]
+    assert sum(stage["read"] for stage in others) >= ROWS  # they count what came in, and what was written
+    assert not any(stage["written"] for stage in others)
+    assert len({task["device"] for task in staged["tasks"]}) == 1
+    assert all([task["device"]] == [f"cuda:{address}" for address in task["addresses"]] for task in staged["tasks"])
+
+
+@pytest.mark.slow
+def test_a_stage_that_asks_for_gpus_gives_the_bits_of_one_process_and_keeps_every_column(staged, scorer, texts):
+    expected = scorer.score(pa.array(given(texts), pa.large_binary()))
+    table = pq.read_table(staged["scored"]).sort_by("id")
+    assert table.column_names == ["id", "text", "of id", *SCORED_COLUMNS]
+    found = table.to_pylist()
+    assert [row["quality_code"] for row in found] == expected.codes()
+    wanted = [None if raw != raw else float(raw).hex() for raw in expected.raw]
+    assert [None if row["quality_raw"] is None else row["quality_raw"].hex() for row in found] == wanted
+    assert [row["text"] for row in found] == given(texts)
+    assert {tuple(row["of id"]) for row in found} == {("x",) * ROWS}
+
+
+@pytest.mark.slow
+def test_a_judge_that_came_as_an_archive_is_read_where_spark_unpacked_it_for_the_executor(staged):
+    assert staged["by_archive"] == 5
+    assert not staged["node"].exists()  # nothing was sent beside it
 
 
 @pytest.mark.parametrize("variant", ["gpu-yarn.conf", "gpu-k8s.conf"])

@@ -18,9 +18,10 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from quality_judge.archive import pack_judge
 from quality_judge.engine.chat import chat_columns
 from quality_judge.errors import ConfigError, CorpusError, JudgeError
-from quality_judge.judge import save_judge
+from quality_judge.judge import save_judge, sha256_of
 from quality_judge.labels.load import parse_row
 from quality_judge.policy import Policy
 from quality_judge.scores import CODE_COLUMN, SCORED_COLUMNS
@@ -283,15 +284,16 @@ def test_a_chat_in_a_label_file_is_read_as_it_is_scored(rows):
 
 
 CONNECT = """
-import json, sys
+import json, os, sys
 from pyspark.sql import SparkSession, functions as F
 from quality_judge.errors import CorpusError
 from quality_judge.policy import Policy
 from quality_judge.scores import SCORED_COLUMNS
 from quality_judge.spark import apply_policy, score, score_udf
+from quality_judge.spark.ship import ship_judge
 from quality_judge.spark.transformer import JudgeTransformer
 
-folder, corpus, out = sys.argv[1:]
+folder, corpus, out, packed, client = sys.argv[1:]
 spark = SparkSession.builder.remote("local[1]").config("spark.ui.enabled", "false").getOrCreate()
 assert "connect" in type(spark).__module__
 df, udf = spark.read.parquet(corpus), score_udf(folder)
@@ -318,15 +320,25 @@ try:
     df.transform(score(folder, text_column="id"))
 except CorpusError as error:
     found["refused"] = str(error)
+os.environ["QUALITY_JUDGE_CACHE"] = client
+shipped = score_udf(ship_judge(spark, packed))
+os.rename(client, client + " is gone")  # what the server does not see
+names = df.select("id", shipped("text").alias("q")).orderBy("id").select("q.quality_judge", "q.quality_code").collect()
+found["shipped"] = [list(row) for row in names]
 print(json.dumps(found))
 """
 
 
 @pytest.mark.skipif(find_spec("grpc_status") is None, reason="pip install 'quality-judge[connect]'")
-def test_spark_connect(spark, df, judge, corpus, of_texts, of_answers, tmp_path):
+def test_spark_connect(spark, df, judge, other_judge, corpus, of_texts, of_answers, tmp_path):
     """In a process of its own: a session of Connect and a classic one cannot share a process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
-    command = [sys.executable, "-c", CONNECT, judge.folder, corpus, str(tmp_path / "out")]
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable,
+        "QUALITY_JUDGE_CACHE": str(tmp_path / "server"),
+    }  # fmt: skip
+    packed = pack_judge(other_judge, tmp_path / "other.zip")
+    command = [sys.executable, "-c", CONNECT, judge.folder, corpus, *map(str, (tmp_path / "out", packed))]
+    command.append(str(tmp_path / "client"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -335,3 +347,6 @@ def test_spark_connect(spark, df, judge, corpus, of_texts, of_answers, tmp_path)
     scored = sum(row[0] is not None for row in of_texts)
     assert found["decided"] == {"keep": scored // 2, "drop": scored - scored // 2, "unscored": 60 - scored}
     assert "of type int" in found["refused"]
+    codes = [row[SCORED_COLUMNS.index(CODE_COLUMN)] for row in of_texts]
+    assert found["shipped"] == [[other_judge.fingerprint, code] for code in codes]
+    assert (tmp_path / "server" / f"{sha256_of(packed)}.judge").is_dir()

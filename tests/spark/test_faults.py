@@ -23,7 +23,7 @@ RAISED = {
 }  # fmt: skip
 PASSING = ("exit", "sigkill", "segfault", "hang")
 FATAL = {"sigkill": "SKIPPED_CRASH", "segfault": "SKIPPED_CRASH", "hang_with_the_interpreter_held": "TIMEOUT_ROW"}
-HANG_SECONDS = 12
+HANG_SECONDS = 24
 
 
 @pytest.fixture

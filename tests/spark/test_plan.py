@@ -19,6 +19,7 @@ from quality_judge.spark.plan import (
     shard_count,
     shard_rows,
 )  # fmt: skip
+from quality_judge.spark.shards import AT_ONCE
 
 FILES = st.lists(st.tuples(st.integers(1, 10**9), st.integers(0, 10**6)), min_size=1, max_size=60).map(
     lambda found: [InputFile(f"file:/c/{i:03d}.parquet", size, 0, rows) for i, (size, rows) in enumerate(found)]
@@ -50,6 +51,14 @@ def test_shards_are_neither_too_many_nor_too_large(rows, slots):
     assert rows <= number * most
     if rows >= 32 * MIN_SHARD_ROWS:
         assert number >= 30
+
+
+@pytest.mark.parametrize(
+    ("rows", "slots", "number"), [(10_000, 4, 5), (1_000_000, 4, 32), (10**10, 100, 400), (10**10, 1000, 40)]
+)
+def test_a_kill_repeats_little_and_a_huge_corpus_has_few_shards(rows, slots, number):
+    assert shard_count(rows, slots) == number
+    assert number < 32 or AT_ONCE / number <= 0.15
 
 
 def corpus_of(folder, sizes, *, names="{}.parquet"):

@@ -18,6 +18,8 @@ from quality_judge.engine.weights import load_model, precision_here
 from quality_judge.judge import TOKENIZER_FILE
 from quality_judge.scores import CODE_COLUMN, FLAGS_COLUMN, RAW_COLUMN, SCORE_COLUMN, SCORED_COLUMNS
 from quality_judge.spark import score
+from quality_judge.spark.score import STRUCT_COLUMN
+from quality_judge.spark.stage import scored_in_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_SHELL = all(importlib.util.find_spec(f"quality_judge.{name}") for name in ("cli", "tables"))
@@ -122,6 +124,28 @@ def test_a_text_within_a_struct_and_odd_column_names_are_scored_and_every_column
     assert row.asDict() | dict.fromkeys(SCORED_COLUMNS) == df.first().asDict() | dict.fromkeys(SCORED_COLUMNS)
     assert row[SCORE_COLUMN] == scorer.score(["deep text"]).probability[0]
     assert df.transform(score(judge, text_column="a.b")).first()[SCORE_COLUMN] == scorer.score(["x"]).probability[0]
+
+
+ODD_COLUMNS = {
+    "at": "timestamp'2026-11-29 01:02:03.456789'", "local": "timestamp_ntz'1900-01-01 00:00:00'",
+    "day": "date'1582-10-04'", "price": "cast(0.10 as decimal(20, 2))", "numbers": "map('a', 1, 'b', null)",
+    "chat": "array(struct(text as said, null as nothing))", "bytes": "cast('x' as binary)", "wait": "interval '3' day",
+    "small": "cast(id as byte)", "nan": "float('nan')", "a.b": "text", "评委": "'x'", "nothing": "null",
+    "parsed": "parse_json('{\"a\": 1}')",
+}  # fmt: skip
+
+
+def test_whole_rows_through_python_keep_columns_of_every_type_and_give_the_same_bits(spark, judge, texts):
+    rows = [(i, text if isinstance(text, str) else None) for i, text in enumerate(texts[:40])]
+    odd = [f"{what} as `{name}`" for name, what in ODD_COLUMNS.items()]
+    df = spark.createDataFrame(rows, "id long, text string").selectExpr("*", *odd)
+    scoring = score(judge)
+    staged = scored_in_stage(df, STRUCT_COLUMN, scoring.texts(df), judge, profile=None, gpus_per_task=1.0)
+    found, expected = scoring.finished(df, staged), scoring(df)
+    assert found.columns == expected.columns
+    assert [field.dataType for field in found.schema] == [field.dataType for field in expected.schema]
+    both = [[repr(row) for row in scored.orderBy("id").collect()] for scored in (found, expected)]
+    assert both[0] == both[1]
 
 
 def test_an_empty_table_and_empty_partitions_give_the_columns_and_no_row(spark, judge):

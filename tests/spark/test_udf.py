@@ -12,8 +12,7 @@ from pyspark.sql import functions as F
 
 from quality_judge.errors import CheckFailed, CorpusError, JudgeError
 from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, SCORE_COLUMN, SCORED_COLUMNS, Scores
-from quality_judge.spark import score_udf, worker
-from quality_judge.spark.device import task_device
+from quality_judge.spark import score, score_udf, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +24,20 @@ def test_a_filter_on_the_score_does_not_score_a_row_twice(spark, judge, texts, p
     found = kept.collect()
     assert 0 < len(found) < 60
     assert python_evaluations() == [[60]]
+
+
+def test_a_table_that_is_kept_and_split_into_two_branches_scores_a_row_once(spark, judge, texts, python_evaluations):
+    rows = spark.createDataFrame([(i, text) for i, text in enumerate(texts[8:68])], "id int, text string")
+    scored = rows.transform(score(judge)).persist()
+    kept = scored.where("quality_score > 0.3").select("id", "quality_score")
+    dropped = scored.where("not quality_score > 0.3").select("id", "quality_code")
+    plans = [branch._jdf.queryExecution().executedPlan().toString() for branch in (kept, dropped)]
+    assert [plan.count("ArrowEvalPython") for plan in plans] == [1, 1]  # the one under the kept table
+    found = [len(branch.collect()) for branch in (kept, dropped)]
+    scored.unpersist()
+    assert sum(found) == 60
+    assert min(found) > 0
+    assert sum(rows for query in python_evaluations()[:1] for rows in query) == 60
 
 
 def test_the_struct_holds_the_scored_columns_and_the_judge(spark, judge):
@@ -121,26 +134,6 @@ def test_another_judge_in_the_folder_is_refused_by_the_worker(judge, monkeypatch
     monkeypatch.setattr(worker, "_SCORERS", {})
     with pytest.raises(JudgeError, match="the folder changed meanwhile"):
         worker.scorer_for(judge.folder, "0" * 16)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "given", "visible", "partition", "expected"),
-    [
-        (0, ["3"], "", 0, "cpu"),
-        (2, None, "", 5, "cuda:1"),
-        (4, ["3"], "", 0, "cuda:3"),
-        (2, ["3"], "2,3", 0, "cuda:1"),
-        (1, ["3"], "", 0, "cuda:0"),
-        (1, ["MIG-0"], "", 0, "cuda:0"),
-        (1, ["MIG-0"], "MIG-0", 0, "cuda:0"),
-    ],
-)
-def test_a_task_gets_the_gpu_that_spark_gave_it(monkeypatch, gpus, given, visible, partition, expected):
-    resources = {} if given is None else {"gpu": SimpleNamespace(addresses=given)}
-    task = SimpleNamespace(resources=lambda: resources, partitionId=lambda: partition)
-    monkeypatch.setattr("quality_judge.spark.device.TaskContext", SimpleNamespace(get=lambda: task))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert task_device(gpus) == expected
 
 
 def test_a_judge_without_the_text_column_type_is_refused_at_plan_time(spark, judge):
