@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from typing import Any
+
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGEST_BLOCK = 32 << 20  # the most that glibc takes
+KEPT_BYTES = 256 << 20
+MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def default_device() -> str:
@@ -33,3 +43,15 @@ def limit_memory(device: str, share: float | None) -> None:
     """
     if share is not None and device != "cpu":
         torch.cuda.set_per_process_memory_fraction(share, torch.device(device))
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep what an operation frees for the next one, up to KEPT_BYTES of it.
+
+    glibc gives large blocks back to the system and gets them again zeroed, page by page: in a process some way on, MiniLM
+    took 500,000 page faults for 200 rows, and 1.2 times as long. Nothing without glibc, or where the environment says.
+    """
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt") and not any(name in os.environ for name in MALLOC_VARIABLES):
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -19,7 +19,7 @@ import torch
 from quality_judge.engine.batching import Batch, gpu_buckets, padded, plan_batches
 from quality_judge.engine.codes import written_codes
 from quality_judge.engine.controls import refuse_unsafe_tokenizer
-from quality_judge.engine.devices import default_device, free_memory
+from quality_judge.engine.devices import default_device, free_memory, keep_freed_memory
 from quality_judge.engine.encode import TOKENS_PER_BATCH, Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
@@ -63,6 +63,8 @@ class ForwardPool:
     def __init__(
         self, model: ScalarModel, *, device: str, dtype: torch.dtype, threads: int, prefix: Sequence[int] = ()
     ) -> None:
+        if device == "cpu":
+            keep_freed_memory()
         self.device = device
         self.dtype = dtype
         self.model = model.eval().to(device)
