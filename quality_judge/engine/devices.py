@@ -48,8 +48,9 @@ def limit_memory(device: str, share: float | None) -> None:
 def keep_freed_memory() -> None:
     """Lets the C library keep what an operation frees for the next one, up to KEPT_BYTES of it.
 
-    glibc gives large blocks back to the system and gets them again zeroed, page by page: in a process some way on, MiniLM
-    took 500,000 page faults for 200 rows, and 1.2 times as long. Nothing without glibc, or where the environment says.
+    glibc gives large blocks back to the system and gets them again zeroed, page by page: for 200 rows MiniLM took
+    500,000 page faults in a process some way on, and 1.2 times as long. Nothing without glibc, or where the environment
+    says otherwise.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt") and not any(name in os.environ for name in MALLOC_VARIABLES):
