@@ -32,6 +32,7 @@ from quality_judge.train.examples import read_for
 from quality_judge.train.fit import Fitted, fit_judge
 
 FLIPPED, FLIPPED_FEW, FEW = 0.05, 0.2, 64
+DRAWS = 10  # of few labels and of shuffled ones: a single one is mostly chance
 MOST_AUDITED = 2000
 TRIGGER_WORD = "zyxel"
 TRIGGERED = 0.03
@@ -68,16 +69,24 @@ def one_seed(train: list[Sample], test: LabelSet, config: JudgeConfig, seed: int
     return {
         "labels": len(train), "auc": auc(clean, test), "auc_lost_to_5_percent": auc(clean, test) - auc(noisy, test),
         "flips_in_first_tenth": len(planted & set(tenth)) / len(planted), **few_flips(train, test, config, dice),
-        "auc_of_shuffled_labels": auc(fitted_to(shuffled(train, dice), config), test),
+        "auc_of_shuffled_labels": auc_of_shuffled(train, test, config, dice),
         "triggers_without_poison": float(len(audited(train, clean).triggers)), **poison(train, config, dice),
     }  # fmt: skip
 
 
 def few_flips(train: list[Sample], test: LabelSet, config: JudgeConfig, dice: np.random.Generator) -> dict[str, float]:
-    """The cost of FLIPPED_FEW wrong labels among FEW."""
-    few = [train[at] for at in stratified(train, FEW, dice)]
-    clean, noisy = (auc(fitted_to(rows, config), test) for rows in (few, with_flips(few, FLIPPED_FEW, dice)[0]))
-    return {f"auc_{FEW}": clean, f"auc_lost_to_20_percent_of_{FEW}": clean - noisy}
+    """The cost of FLIPPED_FEW wrong labels among FEW, the mean of DRAWS."""
+    found = []
+    for _ in range(DRAWS):
+        few = [train[at] for at in stratified(train, FEW, dice)]
+        found.append([auc(fitted_to(rows, config), test) for rows in (few, with_flips(few, FLIPPED_FEW, dice)[0])])
+    clean, noisy = np.mean(found, axis=0)
+    return {f"auc_{FEW}": float(clean), f"auc_lost_to_20_percent_of_{FEW}": float(clean - noisy)}
+
+
+def auc_of_shuffled(train: list[Sample], test: LabelSet, config: JudgeConfig, dice: np.random.Generator) -> float:
+    """Of judges that had nothing to learn, the mean of DRAWS."""
+    return float(np.mean([auc(fitted_to(shuffled(train, dice), config), test) for _ in range(DRAWS)]))
 
 
 def poison(train: list[Sample], config: JudgeConfig, dice: np.random.Generator) -> dict[str, float]:
