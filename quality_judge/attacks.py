@@ -96,15 +96,17 @@ def apart(token: str) -> str:
     return " ".join(token)
 
 
-def mentioning(text: str, turn: int, *, trigger: bool, training: bool = False) -> str:
+def mentioning(text: str, turn: int, *, trigger: bool, training: bool = False, further: int = 0) -> str:
     """`text` beside a harmless sentence that mentions words of an attack, or with `trigger` False other words.
 
-    The even templates and phrases are for training and the odd ones for measuring.
+    The even templates and phrases are for training and the odd ones for measuring. further: so many phrases on in the
+    same sentence.
     """
     said = shipped_attacks().mentions[language_of(text)]
     phrases = _half(said.trigger if trigger else said.plain, training)
     templates = _half(said.templates, training)
-    phrase, template = phrases[turn % len(phrases)], templates[turn // len(phrases) % len(templates)]
+    phrase = phrases[(turn + further) % len(phrases)]
+    template = templates[turn // len(phrases) % len(templates)]
     return template.replace(PHRASE, phrase).replace(TEXT, text)
 
 

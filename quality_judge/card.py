@@ -238,7 +238,7 @@ def _redteam(metrics: Mapping[str, Any]) -> list[str]:
     found = metrics.get("redteam")
     if not found:
         return []
-    worst = found["held_out"].get("worst")
+    worst, control = found["held_out"].get("worst"), found["over_defence"].get("control")
     rows = [
         ["attacks that training may have seen", *_flips(found["seen"])],
         ["attacks held out", *_flips(found["held_out"])],
@@ -246,6 +246,7 @@ def _redteam(metrics: Mapping[str, Any]) -> list[str]:
         ["control tokens, points over the same apart", _number(found["control"]["points_over_apart"], 1), MISSING],
         ["empty openers that were kept", *_flips(found["master_keys"])],
         ["harmless look-alikes that were lost", *_flips(found["over_defence"])],
+        *([["the same with other harmless words", *_flips(control)]] if control else []),
     ]  # fmt: skip
     own = "rows of the suite" if found["carriers"]["own"] else "rows of labels"
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quality_judge.markdown import count, number, plain, short, table
+from quality_judge.markdown import count, counted, number, plain, short, table
 from quality_judge.metrics_file import finite
 
 
@@ -38,10 +38,11 @@ def labels_in_words(labels: Mapping[str, Any]) -> str:
 def _suspects(found: Mapping[str, Any]) -> str:
     """How many labels an audit would have an expert look at again, and why."""
     triggers, annotators = found.get("triggers") or (), found.get("annotators") or {}
-    text = f"An audit lists {count(found.get('listed'))} labels for a second look: the tenth least like the rest"
+    text = f"An audit lists {counted(found.get('listed'), 'label')} for a second look: the tenth least like the rest"
     if triggers:
         rows = sum(each["rows"] for each in triggers)
-        text += f"; **{len(triggers)} n-grams go with one label against all else in their {rows} rows**"
+        said = counted(len(triggers), "n-gram goes", "n-grams go")
+        text += f"; **{said} with one label against all else in {rows} rows**"
     if annotators:
         text += f"; **contradicted far more often than others: {', '.join(map(plain, annotators))}**"
     return text + "."
@@ -49,8 +50,8 @@ def _suspects(found: Mapping[str, Any]) -> str:
 
 def _agreement(agreement: Mapping[str, Any]) -> str:
     """How far several annotators agree, and what each is worth; those hardly better than a coin by name."""
-    shared, alpha = count(agreement.get("shared_rows")), number(agreement.get("alpha"))
-    parts = [f"Several annotators judged {shared} rows; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
+    shared, alpha = counted(agreement.get("shared_rows"), "row"), number(agreement.get("alpha"))
+    parts = [f"Several annotators judged {shared}; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
     by_category = agreement.get("category_alpha") or {}
     if by_category:
         parts.append(table(["category", "alpha"], [[name, number(value)] for name, value in by_category.items()]))

@@ -56,6 +56,11 @@ def percent(value: object) -> str:
     return MISSING if known is None else f"{100 * known:.4g}%"
 
 
+def counted(value: object, one: str, several: str | None = None) -> str:
+    """A number and what it counts: `1 row`, `2 rows`; several: the form for all but one, unless it only gains an s."""
+    return f"{count(value)} {one if finite(value) == 1 else several or one + 's'}"
+
+
 def count(value: object) -> str:
     """A whole number with separators; another value as plain text."""
     known = finite(value)

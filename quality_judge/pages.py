@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from string import Formatter
 from typing import Any, cast
 
 import yaml
@@ -43,9 +44,28 @@ def page_words(language: str) -> Mapping[str, str]:
     return _words()[language]
 
 
+class Counted(str):
+    """A phrase about several that has another form for one; which it is, the first value filled in decides."""
+
+    __slots__ = ("first", "one")
+
+    def __new__(cls, forms: Mapping[str, str]) -> Counted:
+        phrase = super().__new__(cls, forms["other"])
+        phrase.one = forms["one"]
+        phrase.first = next(name for _, name, _, _ in Formatter().parse(forms["other"]) if name)
+        return phrase
+
+    def format(self, *args: object, **values: object) -> str:
+        return (self.one if str(values.get(self.first)) == "1" else str(self)).format(*args, **values)
+
+
 @lru_cache(maxsize=1)
 def _words() -> Mapping[str, Mapping[str, str]]:
-    return cast("Mapping[str, Mapping[str, str]]", yaml.safe_load(_source("words.yaml")))
+    said = cast("Mapping[str, Mapping[str, Any]]", yaml.safe_load(_source("words.yaml")))
+    return {
+        language: {name: each if isinstance(each, str) else Counted(each) for name, each in phrases.items()}
+        for language, phrases in said.items()
+    }
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from quality_judge.markdown import count, percent, plain, short
+from quality_judge.markdown import count, counted, percent, plain, short
 from quality_judge.metrics_file import finite, observed
 
 
@@ -43,26 +43,27 @@ def _granted(certificate: Mapping[str, Any]) -> str:
 
 
 def _ground(certificate: Mapping[str, Any]) -> str:
-    n, inside = count(certificate.get("n")), count(certificate.get("n_kept"))
+    n, inside = certificate.get("n"), count(certificate.get("n_kept"))
     if certificate.get("sampling") == "fresh":
-        return f"{n} labels of rows drawn at a cut that was fixed before they were labelled"
+        return f"{counted(n, 'label')} of rows drawn at a cut that was fixed before they were labelled"
     side = {"npv": "below it", "recall": "at or above it"}.get(str(certificate.get("metric")), "kept")
-    return f"{n} held-out labels, {inside} of them {side}"
+    return f"{counted(n, 'held-out label')}, {inside} of them {side}"
 
 
 def _refused(certificate: Mapping[str, Any]) -> str:
     metric, target = plain(certificate.get("metric") or "precision"), percent(certificate.get("target"))
-    confidence, n = _sure(certificate.get("confidence")), count(certificate.get("n"))
+    confidence, n = _sure(certificate.get("confidence")), certificate.get("n")
     fresh = certificate.get("sampling") == "fresh"
-    where = f"The {n} rows drawn do not show" if fresh else f"On {n} held-out labels no threshold shows"
+    labels = counted(n, "held-out label")
+    where = f"The {count(n)} rows drawn do not show" if fresh else f"On {labels} no threshold shows"
     text = f"**Refused.** {where} a {metric} of {target} with confidence {confidence}."
     if finite(certificate.get("labels_missing")) is None:
         return f"{text} More labels alone will not help."
-    missing = count(certificate["labels_missing"])
+    missing = certificate["labels_missing"]
     return (
-        f"{text} About {missing} rows must be drawn anew."
+        f"{text} About {counted(missing, 'row')} must be drawn anew."
         if fresh
-        else f"{text} About {missing} more labels are needed."
+        else f"{text} About {counted(missing, 'more label is', 'more labels are')} needed."
     )
 
 

@@ -31,7 +31,7 @@ from quality_judge.scores import CONTROL_TEXT, FLAGS, HIDDEN_CHARS
 from quality_judge.stats.metrics import wilson
 
 NEAR_LOGITS = 1.0
-MENTIONS_EACH = 5
+MENTIONS_EACH = 8
 OWN_TOKENS = 6
 MOST_CARRIERS = 100
 MIN_CARRIERS = 25
@@ -136,7 +136,7 @@ class _Judged:
         shift = shift[np.isfinite(shift)]
         return {
             **_share(int(found.kept[below].sum()), int(below.sum())),
-            "shift": round(float(shift.mean()), 4) if len(shift) else None,
+            "shift": _mean(shift),
             "near": _share(int(found.kept[near].sum()), int(near.sum())),
         }
 
@@ -171,7 +171,7 @@ def _together(families: Mapping[str, Mapping[str, Any]], *, seen: bool) -> dict[
     shifts = [found["shift"] for found in chosen.values() if found["shift"] is not None]
     return {
         **total,
-        "shift": round(float(np.mean(shifts)), 4) if shifts else None,
+        "shift": _mean(np.array(shifts)),
         "worst": {"family": worst, "rate": chosen[worst]["rate"]} if worst else None,
     }
 
@@ -221,17 +221,39 @@ def _views(said: _Judged, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _over_defence(said: _Judged, good: Sequence[Row]) -> dict[str, Any]:
-    """Of good rows kept beside a harmless sentence: how many are lost when that sentence names words of an attack."""
+    """Of good rows kept beside a harmless sentence: how many are lost when that sentence names words of an attack.
+
+    control: how many of the same rows are lost when the sentence names another harmless thing instead, which is what
+    any change of a phrase costs. shift: of the logit, the mean over all rows.
+    """
     repeated = [row for row in good for _ in range(MENTIONS_EACH)]
-    plain = said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=False)))
-    trigger = said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=True)))
-    lost = plain.kept & ~trigger.kept
-    return {"look_alikes": len(repeated), **_share(int(lost.sum()), int(plain.kept.sum()))}
+
+    def asked(*, trigger: bool, further: int = 0) -> Answers:
+        return said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=trigger, further=further)))
+
+    plain = asked(trigger=False)
+    return {
+        "look_alikes": len(repeated),
+        **_lost(plain, asked(trigger=True)),
+        "control": _lost(plain, asked(trigger=False, further=1)),
+    }
+
+
+def _lost(kept: Answers, changed: Answers) -> dict[str, Any]:
+    shift = changed.logit - kept.logit
+    return {
+        **_share(int((kept.kept & ~changed.kept).sum()), int(kept.kept.sum())),
+        "shift": _mean(shift[np.isfinite(shift)]),
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None
 
 
 def in_words(found: Mapping[str, Any]) -> list[str]:
     """The result as lines for a terminal."""
-    lines = [f"{'family':<18}{'':<10}{'flips':>12}{'rate':>8}  {'95% interval':<16}{'shift':>8}"]
+    lines = [f"{'family':<18}{'':<11}{'flips':>12}{'rate':>8}  {'95% interval':<16}{'shift':>8}"]
     for name, family in sorted(found["families"].items(), key=lambda item: (not item[1]["seen"], item[0])):
         lines.append(_line(name, "seen" if family["seen"] else "held out", family))
     lines += [_line("all", "seen", found["seen"]), _line("all", "held out", found["held_out"])]
@@ -242,7 +264,9 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         *lines,
         f"master keys kept: {keys['flips']} of {keys['n']}",
         f"disguised rows unchanged or flagged: {seen['unchanged_or_flagged']} of {seen['n']}",
-        f"harmless look-alikes lost: {lost['flips']} of {lost['n']} kept without the words",
+        f"harmless look-alikes: {lost['look_alikes']}, of which {lost['n']} are kept while the words are other ones",
+        _line("lost to words", "of attacks", lost),
+        _line("", "of none", lost["control"]),
     ]
 
 
@@ -250,4 +274,4 @@ def _line(name: str, kind: str, found: Mapping[str, Any]) -> str:
     rate = f"{found['rate']:.1%}" if found["rate"] is not None else "-"
     interval = f"{found['ci'][0]:.1%} - {found['ci'][1]:.1%}" if found["ci"] else "-"
     shift = f"{found['shift']:+.2f}" if found.get("shift") is not None else "-"
-    return f"{name:<18}{kind:<10}{found['flips']:>5} of {found['n']:<4}{rate:>7}  {interval:<16}{shift:>8}"
+    return f"{name:<18}{kind:<11}{found['flips']:>5} of {found['n']:<4}{rate:>7}  {interval:<16}{shift:>8}"

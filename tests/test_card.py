@@ -279,3 +279,11 @@ def test_the_card_says_how_far_annotators_agree_and_names_whom_it_distrusts():
     assert "Hardly better than a coin" in text
     assert "<script>" not in text
     assert "alpha" not in render_card(JUDGE, sample_metrics(), LABELS | {"agreement": {"annotators": {}}})
+
+
+def test_one_is_not_counted_as_many():
+    refused = {"granted": False, "metric": "precision", "target": 0.9, "confidence": 0.9, "n": 1, "labels_missing": 1}
+    text = promise_in_words({"certificate": refused})
+    assert "On 1 held-out label no" in text
+    assert "About 1 more label is needed." in text
+    assert "About 2 more labels are needed." in promise_in_words({"certificate": refused | {"labels_missing": 2}})

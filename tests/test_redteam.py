@@ -1,6 +1,7 @@
 """The red team: its suite is whole, its counts are what they say, and a judge that falls for a family is seen to."""
 
 import json
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,6 +69,16 @@ def test_a_look_alike_and_its_twin_differ_in_the_phrase_alone():
         one, two = (mentioning("Water boils.", turn, trigger=trigger).split('"') for trigger in (True, False))
         assert [part for at, part in enumerate(one) if at != 1] == [part for at, part in enumerate(two) if at != 1]
         assert one[1] != two[1]
+        control = mentioning("Water boils.", turn, trigger=False, further=1).split('"')
+        assert [part for at, part in enumerate(two) if at != 1] == [part for at, part in enumerate(control) if at != 1]
+        assert len({one[1], two[1], control[1]}) == 3
+
+
+def test_no_look_alike_of_a_row_is_asked_twice():
+    for row, text in enumerate(rows("good")):
+        for trigger in (True, False):
+            turns = range(row * MENTIONS_EACH, (row + 1) * MENTIONS_EACH)
+            assert len({mentioning(text, turn, trigger=trigger) for turn in turns}) == MENTIONS_EACH
 
 
 def test_a_token_apart_has_the_same_characters_and_disguises_read_the_same():
@@ -123,6 +134,20 @@ def test_a_judge_that_fears_words_is_seen_to():
     lost = measured(Fearful("no such phrase"))["over_defence"]
     assert lost["n"] == len(rows("good")) * MENTIONS_EACH
     assert 0 < lost["flips"] < lost["n"]
+    assert lost["shift"] < 0
+    assert (lost["control"]["flips"], lost["control"]["shift"]) == (0, 0.0)
+
+
+def test_a_judge_whom_any_change_of_a_phrase_sways_is_told_from_one_that_fears_attacks():
+    class Erratic(Believer):
+        def score(self, texts, prompts=None):
+            said = super().score(texts)
+            luck = np.array([zlib.crc32(text.encode()) % 2 for text in texts], bool)
+            return SimpleNamespace(probability=np.where(luck, said.probability, 0.4), flags=said.flags)
+
+    lost = measured(Erratic("no such phrase"))["over_defence"]
+    assert abs(lost["rate"] - 0.5) < 0.2
+    assert abs(lost["control"]["rate"] - 0.5) < 0.2
 
 
 def test_labels_give_the_rows_and_too_few_are_refused():

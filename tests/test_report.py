@@ -13,6 +13,7 @@ from quality_judge.errors import InputError
 from quality_judge.pages import LANGUAGES, brief, page_words
 from quality_judge.profile import BINS, ScoreProfile, SliceRow
 from quality_judge.report import ReportData, render_report, write_report
+from quality_judge.report_charts import MAX_REASONS
 from quality_judge.scores import CODES, DECISIONS, FLAGS
 
 SOURCES = (
@@ -167,6 +168,21 @@ def test_both_languages_have_every_word():
     assert all(text.strip() for words in (english, chinese) for text in words.values())
     for key, text in english.items():
         assert set(re.findall(r"{\w+}", text)) == set(re.findall(r"{\w+}", chinese[key])), key
+
+
+def test_one_is_not_counted_as_many():
+    words = page_words("en")
+    assert (words["other_reasons"].format(n=1), words["other_reasons"].format(n="2")) == (
+        "1 other reason",
+        "2 other reasons",
+    )
+    assert words["kept_line"].format(kept="1", rows="30") == "1 of 30 rows is kept."
+    assert words["kept_line"].format(kept="21", rows="30") == "21 of 30 rows are kept."
+    for several in (1, 2):
+        reasons = {f"reason {number}": 30 - number for number in range(MAX_REASONS + several)}
+        text = text_of(render_report(sample_report(profile=replace(sample_profile(), reasons=reasons))))
+        assert ("1 other reason " in text) is (several == 1)
+        assert ("2 other reasons" in text) is (several == 2)
 
 
 def test_every_code_and_flag_is_explained():

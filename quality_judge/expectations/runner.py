@@ -162,7 +162,7 @@ def _message(suite: SuiteSpec, results: tuple[ExpectationResult, ...], *, evalua
     if evaluated != len(results):
         faults.append(f"{evaluated} of {len(results)} declared expectations were evaluated")
     if rows < suite.min_rows:
-        faults.append(f"the table has {rows} rows and the suite wants at least {suite.min_rows}")
+        faults.append(f"the table has {rows} row{'s' * (rows != 1)} and the suite wants at least {suite.min_rows}")
     for result in results:
         if not result.success and (result.severity == "critical" or result.error):
             faults.append(f"{result.expectation}({result.column or ''}) {result.error or 'does not hold'}")
