@@ -48,6 +48,8 @@ class Counted(str):
     """A phrase about several that has another form for one; which it is, the first value filled in decides."""
 
     __slots__ = ("first", "one")
+    first: str
+    one: str
 
     def __new__(cls, forms: Mapping[str, str]) -> Counted:
         phrase = super().__new__(cls, forms["other"])

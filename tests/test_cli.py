@@ -164,14 +164,27 @@ def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its
     assert len(Path("output/next-round.jsonl").read_text(encoding="utf-8").splitlines()) == 200
 
 
+def test_the_script_of_a_new_project_ends_with_a_next_step_that_exists(quality_judge, tmp_path):
+    assert quality_judge("init", tmp_path / "mine")[0] == 0
+    last = (tmp_path / "mine" / "run.sh").read_text(encoding="utf-8").splitlines()[-1]
+    said = subprocess.run(
+        ["bash", "-c", f"set -- corpus 2\nCORPUS=$1 OUT=output\n{last}"], capture_output=True, text=True, check=True
+    ).stderr  # fmt: skip
+    assert said.rstrip().endswith("then ./run.sh corpus 3")
+    command = said.split("next: ")[1].split(", then")[0].split()
+    assert command[-1] == "labels/round-2.jsonl"
+    assert (tmp_path / "mine" / command[command.index("--rubric") + 1]).is_file()
+    _, shown, _ = quality_judge(command[1], "--help")
+    assert all(word in shown for word in command if word.startswith("--"))
+
+
 def steps(script, here):
     """The words of each quality-judge command of run.sh, its variables filled in: the tests' JVM works elsewhere."""
     filled = script.replace("$CORPUS", f"{here}/corpus").replace("$JUDGE", f"{here}/judges/mine-1")
     filled = filled.replace("$OUT", f"{here}/output")
     for line in filled.splitlines():
-        command = line[line.find("quality-judge ") :] if "quality-judge " in line and line[0] not in "#" else ""
-        if command:
-            words = shlex.split(command)[1:]
+        if "quality-judge " in line and not line.startswith(("#", "echo")):
+            words = shlex.split(line[line.find("quality-judge ") :])[1:]
             yield [
                 found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
             ]
