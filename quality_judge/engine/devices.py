@@ -52,7 +52,7 @@ def keep_freed_memory() -> None:
     500,000 page faults in a process some way on, and 1.2 times as long. Nothing without glibc, or where the environment
     says otherwise.
     """
-    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt") and not any(name in os.environ for name in MALLOC_VARIABLES):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    process: Any = ctypes.pythonapi if sys.platform == "linux" else None  # what is loaded already, and nothing else
+    if hasattr(process, "mallopt") and not any(name in os.environ for name in MALLOC_VARIABLES):
+        process.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+        process.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
