@@ -39,9 +39,10 @@ def plan_batches(lengths: np.ndarray, buckets: Sequence[tuple[int, int]]) -> lis
 
 
 def gpu_buckets(buckets: Sequence[tuple[int, int]], parameters: int) -> list[tuple[int, int]]:
-    """The shapes for a GPU, which wants more rows at once than a core: those of the judge, widened.
+    """(length, rows) for a GPU, which wants more rows at once than a core: the judge's shapes, widened.
 
-    They depend on the judge alone, so that GPUs of one kind give the same bits.
+    parameters: of the model, > 0. They depend on the judge alone, so that GPUs of one kind give the same bits. Sized by
+    arithmetic; no GPU was at hand to measure it.
     """
     least, most = GPU_TOKENS_PER_BATCH
     tokens = int(min(max(GPU_FLOP_PER_BATCH / (2 * parameters), least), most))

@@ -15,11 +15,14 @@ from transformers.activations import GELUActivation
 
 
 class PackedLinear(nn.Module):
-    """`activation(x Wᵀ + b)` of a linear layer, whose own weight may be dropped. tokens: how many rows x will have."""
+    """`activation(x Wᵀ + b)` of a bfloat16 linear layer, whose own weight may be dropped.
+
+    tokens: how many rows x will have, for which the blocks are chosen; others are right too. activation: `none` or
+    `gelu`.
+    """
 
     def __init__(self, layer: nn.Linear, *, tokens: int, activation: str = "none") -> None:
         super().__init__()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight = torch.empty_like(layer.weight, device="meta")  # some models ask for its type
         self.bias = None if layer.bias is None else layer.bias.detach()
         self._packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), tokens)

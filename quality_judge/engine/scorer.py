@@ -69,7 +69,6 @@ class ForwardPool:
         self.dtype = dtype
         self.model = model.eval().to(device)
         self.model.cast(dtype)
-        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         if packable(device, dtype):
             for body in self.model.bodies:
                 pack_linears(body, tokens=TOKENS_PER_BATCH)
@@ -90,7 +89,7 @@ class ForwardPool:
             tokens = tokens.where(tokens.positions() >= len(self._prefix))
             buckets = without_prefix(buckets, len(self._prefix))
         if self.device != "cpu":
-            buckets = gpu_buckets(buckets, self._parameters)
+            buckets = gpu_buckets(buckets, sum(parameter.numel() for parameter in self.model.parameters()))
         offsets, batches = tokens.offsets(), plan_batches(tokens.lengths, buckets)
         outputs = np.full((len(tokens.lengths), self._width(pooled)), np.nan, np.float32)
         exhausted = np.zeros(len(tokens.lengths), bool)

@@ -16,7 +16,7 @@ from quality_judge.errors import CheckFailed
 from quality_judge.train import losses
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import autocast, padded_ids
-from quality_judge.train.loop import DIVERGED, MAX_GRADIENT_NORM, WARMUP_SHARE, Progress
+from quality_judge.train.loop import DIVERGED, MAX_GRADIENT_NORM, Progress, warmed_up
 
 STEPS = 50
 TEXTS_OF_A_LABEL = 16  # in a batch
@@ -40,7 +40,7 @@ def contrast(
     centre, width = (torch.from_numpy(values).float().to(device) for values in (mean, scale))
     trained = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate)
+    schedule = warmed_up(optimiser, STEPS)
     model.eval()
     for step in range(STEPS):
         rows = np.concatenate([random.permutation(side)[:TEXTS_OF_A_LABEL] for side in sides])
@@ -61,8 +61,3 @@ def _states(model: ScalarModel, examples: Examples, rows: np.ndarray, device: to
     ids, lengths = padded_ids(examples, rows)
     with autocast(device):
         return model.pooled(ids.to(device), lengths.to(device)).float()
-
-
-def _rate(step: int) -> float:
-    warmup = WARMUP_SHARE * STEPS
-    return min((step + 1) / warmup, (STEPS - step) / (STEPS - warmup))

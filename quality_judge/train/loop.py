@@ -203,8 +203,12 @@ def _optimiser(model: ScalarModel, config: TrainConfig, learning_rate: float, st
         [{"params": body, "lr": learning_rate}, {"params": list(model.head.parameters()), "lr": head_rate}],
         weight_decay=config.weight_decay,
     )
+    return optimiser, warmed_up(optimiser, steps)
+
+
+def warmed_up(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule of every training: rates rise over WARMUP_SHARE of the steps and fall to 0 at the last, linearly."""
     warmup = max(1, int(WARMUP_SHARE * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
+    return torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
     )
-    return optimiser, schedule

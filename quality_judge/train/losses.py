@@ -105,15 +105,16 @@ def centering(score: Tensor) -> Tensor:
 def contrastive(states: Tensor, label: Tensor, temperature: float) -> Tensor:
     """The supervised contrastive loss of a batch, shape () (Khosla et al. 2020, 2004.11362, eq. 2).
 
-    states: (B, W), of which the direction counts. label: (B,). A text without another of its label is left out.
+    states: (B, W), compared by their cosine. label: (B,). temperature: > 0. A text without another of its label is no
+    anchor; NaN when none is one.
     """
-    direction = F.normalize(states, dim=1)
+    embedding = F.normalize(states, dim=1)
     itself = torch.eye(len(states), dtype=torch.bool, device=states.device)
-    likeness = (direction @ direction.T / temperature).masked_fill(itself, torch.finfo(states.dtype).min)
-    log_share = likeness - likeness.logsumexp(1, keepdim=True)
-    alike = (label[:, None] == label[None, :]) & ~itself
-    count = alike.sum(1)
-    return -((log_share * alike).sum(1)[count > 0] / count[count > 0]).mean()
+    similarity = (embedding @ embedding.T / temperature).masked_fill(itself, torch.finfo(states.dtype).min)
+    log_probability = similarity - similarity.logsumexp(1, keepdim=True)
+    positive = (label[:, None] == label[None, :]) & ~itself
+    count = positive.sum(1)
+    return -((log_probability * positive).sum(1)[count > 0] / count[count > 0]).mean()
 
 
 def ordered_pairs(unit: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

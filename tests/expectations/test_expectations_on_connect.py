@@ -16,7 +16,7 @@ from quality_judge.expectations import load_suite, validate
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SUITES = conf_folder() / "expectations"
-PLANTED = ("score 1.2", "unknown code", "null decision", "kept unscored")
+PLANTED = ("score 1.2", "NaN score", "unknown code", "two fingerprints", "null decision", "kept unscored")
 SOUND = {"scored": scored_rows, "filtered": filtered_rows}
 
 # A session of Connect and a classic one cannot share a process.

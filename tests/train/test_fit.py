@@ -240,9 +240,9 @@ def test_texts_longer_than_the_base_can_see_are_cut(tiny_base, made, model_type,
 def test_prompts_are_part_of_what_is_judged(made, tiny_base):
     """The completions are all alike; only the prompt tells."""
     dice = np.random.default_rng(0)
-    rows = [Sample(made.text(dice, line % 2 == 0), "the same answer", line % 2 == 0) for line in range(40)]
-    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="frozen"))
-    assert found.training["out_of_fold"]["judge"] > 0.7  # without the prompt all rows are alike, and it is 0.5
+    rows = [Sample(made.text(dice, line % 2 == 0), "the same answer", line % 2 == 0) for line in range(120)]
+    config = made.judge_config(tiny_base("bert"), method="frozen")
+    assert fit_judge(made.label_set(rows), config).training["out_of_fold"]["judge"] > 0.9
 
 
 def test_progress_is_told_of_every_step(made, tiny_base):
