@@ -26,9 +26,10 @@ from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
+from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import ForwardPool, load_scorer
 from quality_judge.engine.verdict import row_ids
-from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, load_model, precision_here
+from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, load_model
 from quality_judge.judge import CARD_FILE, GOLDEN_FILE, HEAD_FILE, METRICS_FILE, TOKENIZER_FILE, Judge, save_judge
 from quality_judge.judge_spec import BaseReference, JudgeSpec, Stack
 from quality_judge.rubric import Rubric

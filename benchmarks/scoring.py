@@ -34,7 +34,7 @@ from rows import corpus_folder, frozen_judge, texts_of
 from scoring_table import write_chart, write_table
 
 from quality_judge.engine.gguf import ready_base
-from quality_judge.engine.weights import precision_here
+from quality_judge.engine.precision import precision_here
 from quality_judge.judge import load_judge
 
 HERE = Path(__file__).resolve().parent

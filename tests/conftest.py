@@ -5,6 +5,7 @@ Nothing here goes to a network. The one Spark session starts only when a test as
 
 import json
 import os
+from collections import Counter
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+WORDS = 120
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CORPUS = [
@@ -205,7 +207,8 @@ def _tokenizer(family):
         tokenizer.pre_tokenizer = (
             pre_tokenizers.WhitespaceSplit() if split_on_spaces else pre_tokenizers.BertPreTokenizer()
         )
-        trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(bert.values()), **quiet)
+        tokenizer.add_special_tokens(list(bert.values()))
+        tokenizer.model, trainer = models.WordPiece(_pieces(tokenizer, list(bert.values())), unk_token="[UNK]"), None
     elif family == "unigram":
         tokenizer, roles = Tokenizer(models.Unigram()), llama | {"unk_token": "<unk>"}
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
@@ -222,7 +225,9 @@ def _tokenizer(family):
         )
         if family == "bpe_one_special":
             roles = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<s>")  # as GPT-2
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    if trainer is not None:
+        tokenizer.train_from_iterator(CORPUS, trainer)
+        tokenizer.model = _in_order(tokenizer)
     first, last = (roles.get("cls_token") or "<s>"), (roles.get("sep_token") or None)
     specials = [(token, tokenizer.token_to_id(token)) for token in (first, last) if token]
     end = f" {last}" if last else ""
@@ -233,6 +238,34 @@ def _tokenizer(family):
         tokenizer.add_tokens([AddedToken(spaces, normalized=False) for spaces in ("  ", "    ")])
         tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in ("<think>", "</think>")])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+
+
+def _pieces(tokenizer, specials):
+    """piece -> id: `specials`, every character of CORPUS, and its most common words; the same in every run.
+
+    tokenizers' own WordPiece trainer chooses anew in every process among pairs that are equally common.
+    """
+    words = Counter()
+    for text in CORPUS:
+        spelled = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        words.update(word for word, _ in spelled)
+    characters = sorted({character for word in words for character in word})
+    common = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))[:WORDS]
+    pieces = [*specials, *characters, *(f"##{character}" for character in characters), *common]
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def _in_order(tokenizer):
+    """Its model with ids that are the same in every run: trainers number pieces that are equally good as it comes."""
+    from tokenizers import models
+
+    content = json.loads(tokenizer.to_str())["model"]
+    specials = sorted(tokenizer.get_added_tokens_decoder())
+    if content["type"] == "Unigram":
+        head, rest = content["vocab"][: len(specials)], content["vocab"][len(specials) :]
+        rest = sorted((piece, round(score, 6)) for piece, score in rest)
+        return models.Unigram([*map(tuple, head), *rest], content["unk_id"])
+    return tokenizer.model
 
 
 def _save_model(model_type, tiny_tokenizer, folder):

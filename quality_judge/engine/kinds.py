@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from quality_judge.engine.precision import narrow
 from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.verdict import row_ids
 from quality_judge.judge_spec import Verdict
@@ -49,10 +50,10 @@ class ScalarModel(nn.Module):
         """The pretrained models within."""
         return [self.body]
 
-    def cast(self, dtype: torch.dtype) -> None:
-        """Computes in `dtype` from here on; heads stay float32."""
+    def cast(self, dtype: torch.dtype, *, share_table: bool = False) -> None:
+        """Computes in `dtype` from here on; heads stay float32. share_table: see `engine.precision.narrow`."""
         for body in self.bodies:
-            body.to(dtype)
+            narrow(body, dtype, share_table=share_table)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, float32 (B, outputs). ids: (B, T), padded on the right. lengths: (B,)."""

@@ -24,11 +24,12 @@ from quality_judge.engine.encode import TOKENS_PER_BATCH, Encoder, Ragged
 from quality_judge.engine.golden import refuse_drift
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.packed import pack_linears, packable
+from quality_judge.engine.precision import precision_here
 from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Texts, distinct, read_texts, spells
 from quality_judge.engine.watchdog import progressed
-from quality_judge.engine.weights import load_model, precision_here, read_tensors
+from quality_judge.engine.weights import load_model, read_tensors
 from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import HEAD_FILE, MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
 from quality_judge.scores import (
@@ -67,8 +68,8 @@ class ForwardPool:
             keep_freed_memory()
         self.device = device
         self.dtype = dtype
+        model.cast(dtype, share_table=device == "cpu")
         self.model = model.eval().to(device)
-        self.model.cast(dtype)
         if packable(device, dtype):
             for body in self.model.bodies:
                 pack_linears(body, tokens=TOKENS_PER_BATCH)
@@ -299,8 +300,9 @@ def load_scorer(
     """
     device = device or default_device()
     spec = judge.spec
+    dtype = precision or precision_here(device)
     pool = ForwardPool(
-        load_model(judge), device=device, dtype=precision or precision_here(device),
+        load_model(judge, dtype), device=device, dtype=dtype,
         threads=threads or torch.get_num_threads(), prefix=spec.encoding.prefix,
     )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))

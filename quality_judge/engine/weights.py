@@ -6,7 +6,6 @@ initialised at random and left so. It knows nothing of scoring or training.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from quality_judge.engine.controls import refuse_forgotten
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.implicit import load_implicit
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.precision import stored_precision
 from quality_judge.engine.quiet import quiet, said
 from quality_judge.engine.verdict import row_ids
 from quality_judge.errors import BaseModelError, JudgeError
@@ -60,24 +60,27 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_body(base: Base, *, attention: str = "sdpa", quantization: Any = None) -> nn.Module:
-    """The base without any head, float32 on the CPU. Raises BaseModelError when a tensor is missing or misshapen.
+def load_body(
+    base: Base, *, attention: str = "sdpa", quantization: Any = None, precision: torch.dtype = torch.float32
+) -> nn.Module:
+    """The base without any head, on the CPU. Raises BaseModelError when a tensor is missing or misshapen.
 
     attention: transformers' name of the kernel; `eager` where the model has no other. quantization: transformers'
-    settings for weights in fewer bits, which are on the GPU at once where there is one.
+    settings for weights in fewer bits, which are on the GPU at once where there is one. precision: what the weights are
+    held in; as they are stored, they stay mapped to their file.
     """
     from transformers import AutoModel
 
     try:
         with quiet():
             body, info = AutoModel.from_pretrained(  # a folder of this machine  # nosec B615
-                str(base.folder), dtype=torch.float32, attn_implementation=attention, trust_remote_code=False,
+                str(base.folder), dtype=precision, attn_implementation=attention, trust_remote_code=False,
                 use_safetensors=True, local_files_only=True, output_loading_info=True, quantization_config=quantization,
                 device_map={"": "cuda" if torch.cuda.is_available() else "cpu"} if quantization else None,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if attention != "eager" and "attention implementation" in str(error):  # MPNet and DeBERTa have no other
-            return load_body(base, attention="eager", quantization=quantization)
+            return load_body(base, attention="eager", quantization=quantization, precision=precision)
         raise BaseModelError(f"the weights of {base.id} cannot be loaded from {base.folder}: {said(error)}") from error
     faults = {
         key: sorted(name for name in info[key] if not str(name).startswith(UNUSED_TENSORS))
@@ -106,8 +109,12 @@ def position_limit(base: Base) -> int | None:
     return None if limit is None else int(limit) - (2 if padded_positions else 0)
 
 
-def load_model(judge: Judge) -> ScalarModel:
-    """The judge's model, adapter merged, float32 on the CPU, in eval mode. Raises JudgeError on any misfit."""
+def load_model(judge: Judge, precision: torch.dtype = torch.float32) -> ScalarModel:
+    """The judge's model, adapter merged, on the CPU, in eval mode. Raises JudgeError on any misfit.
+
+    precision: what it will be cast to; what the adapter changes is in it already, the rest in what the base is stored
+    in. Sums with the adapter are float32.
+    """
     spec = judge.spec
     base = ready_base(spec.base.id, spec.base.revision, fetch=may_fetch(spec.base))
     if base.sha256() != spec.base.sha256:
@@ -117,15 +124,17 @@ def load_model(judge: Judge) -> ScalarModel:
         )
     refuse_forgotten(base, spec.encoding)
     head = read_tensors(judge.path(HEAD_FILE))
+    held = torch.float32 if precision == torch.float32 else stored_precision(base)
     model: ScalarModel
     if spec.kind == "verdict":
-        model = _verdict_model(spec, base, head)
+        model = _verdict_model(spec, base, head, held)
     elif spec.kind == "implicit":
         model = load_implicit(spec, base)
     else:
-        model = ScalarModel(load_body(base), hidden_size(base), 1 + len(spec.categories), spec.pooling)
+        body = load_body(base, precision=held)
+        model = ScalarModel(body, hidden_size(base), 1 + len(spec.categories), spec.pooling)
     if spec.method != "frozen":
-        apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora)
+        apply_adapter(model.body, read_tensors(judge.path(ADAPTER_FILE)), spec.lora, precision)
     if not {HEAD_WEIGHT, HEAD_BIAS} <= set(head):
         raise JudgeError(f"{HEAD_FILE} does not hold {HEAD_WEIGHT} and {HEAD_BIAS}")
     fill(model.head, {"weight": head[HEAD_WEIGHT], "bias": head[HEAD_BIAS]})
@@ -139,7 +148,7 @@ def may_fetch(reference: BaseReference) -> bool:
     return reference.id in PACKAGED or re.fullmatch(r"[0-9a-f]{40}", reference.revision or "") is not None
 
 
-def _verdict_model(spec: JudgeSpec, base: Base, head: Mapping[str, Tensor]) -> VerdictModel:
+def _verdict_model(spec: JudgeSpec, base: Base, head: Mapping[str, Tensor], held: torch.dtype) -> VerdictModel:
     if spec.verdict is None:
         raise JudgeError("judge.json names no verdict to read; the judge is incomplete")
     expected = len(row_ids(spec.verdict))
@@ -147,8 +156,8 @@ def _verdict_model(spec: JudgeSpec, base: Base, head: Mapping[str, Tensor]) -> V
     for name, shape in shapes.items():
         if name not in head or tuple(head[name].shape) != shape:
             raise JudgeError(f"{HEAD_FILE} does not hold {name!r} of shape {shape}")
-    body = load_body(base)
-    reference = copy.deepcopy(body) if spec.verdict.reference else None
+    body = load_body(base, precision=held)
+    reference = load_body(base, precision=held) if spec.verdict.reference else None
     rows, bias = head[VERDICT_ROWS], head[VERDICT_BIAS]
     return VerdictModel(body, spec.verdict, rows, bias, len(spec.categories), reference)
 
@@ -166,15 +175,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | None) -> None:
-    """Merges the adapter into `body`: W + (alpha / rank) · B A for each LoRA pair, or the full tensor itself."""
+def apply_adapter(
+    body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | None, precision: torch.dtype = torch.float32
+) -> None:
+    """Merges the adapter into `body`: W + (alpha / rank) · B A for each LoRA pair, or the full tensor itself.
+
+    Sums are float32; what they give is held in `precision`.
+    """
     from transformers.pytorch_utils import Conv1D
 
     parameters = dict(body.named_parameters())
     used = set()
     for name in tensors:
         if name.startswith(FULL):
-            fill_parameter(parameters, name.removeprefix(FULL), tensors[name])
+            fill_parameter(parameters, name.removeprefix(FULL), tensors[name], precision)
             used.add(name)
         elif name.startswith(LORA_A):
             module = name.removeprefix(LORA_A)
@@ -183,11 +197,13 @@ def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | N
             a, b = tensors[name], tensors[LORA_B + module]
             if f"{module}.weight" not in parameters:
                 raise JudgeError(f"the adapter does not fit the base at {module!r}")
+            parameter = parameters[f"{module}.weight"]
             flipped = isinstance(body.get_submodule(module), Conv1D)  # GPT-2 keeps its weights as (in, out)
-            weight = parameters[f"{module}.weight"].T if flipped else parameters[f"{module}.weight"]
+            weight = parameter.T if flipped else parameter
             if a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
                 raise JudgeError(f"the adapter does not fit the base at {module!r}")
-            weight.add_((lora.alpha / lora.rank) * (b @ a))
+            merged = weight.float() + (lora.alpha / lora.rank) * (b @ a)
+            parameter.data = (merged.T if flipped else merged).to(precision).contiguous()
             used |= {name, LORA_B + module}
     if used != set(tensors) or not used:
         raise JudgeError(
@@ -195,11 +211,13 @@ def apply_adapter(body: nn.Module, tensors: Mapping[str, Tensor], lora: Lora | N
         )
 
 
-def fill_parameter(parameters: Mapping[str, Tensor], name: str, value: Tensor) -> None:
-    """Copies `value` into the parameter of that name. Raises JudgeError when there is none of that shape."""
+def fill_parameter(
+    parameters: Mapping[str, Tensor], name: str, value: Tensor, precision: torch.dtype = torch.float32
+) -> None:
+    """Puts `value` in the place of the parameter of that name. Raises JudgeError when there is none of that shape."""
     if name not in parameters or parameters[name].shape != value.shape:
         raise JudgeError(f"the adapter does not fit the base at {name!r}")
-    parameters[name].copy_(value)
+    parameters[name].data = value.to(precision)
 
 
 @torch.no_grad()
@@ -208,18 +226,3 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(module.named_parameters())
     for name in parameters:
         fill_parameter(parameters, name, tensors[name])
-
-
-def precision_here(device: str) -> torch.dtype:
-    """bfloat16 where the device computes in it natively, else float32."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags

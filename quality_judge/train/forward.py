@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quality_judge.engine.kinds import ScalarModel
-from quality_judge.engine.weights import precision_here
+from quality_judge.engine.precision import precision_here
 from quality_judge.train.examples import Examples
 
 LENGTH_STEP = 8

@@ -20,8 +20,9 @@ from quality_judge.config import JudgeConfig
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.implicit import ImplicitModel
 from quality_judge.engine.kinds import VerdictModel
+from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, precision_here
+from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS
 from quality_judge.judge import (
     ADAPTER_FILE,
     CARD_FILE,

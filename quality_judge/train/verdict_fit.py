@@ -15,8 +15,9 @@ from torch import Tensor
 from quality_judge.bases import Base
 from quality_judge.engine.encode import Ragged
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
+from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import ForwardPool
-from quality_judge.engine.weights import load_body, precision_here
+from quality_judge.engine.weights import load_body
 from quality_judge.train.linear import fit_linear, order_score
 from quality_judge.train.model_fit import MIN_TUNED_UNITS, Method, ModelFitter
 from quality_judge.train.verdict_base import VerdictBase, coverage, coverage_note

@@ -1,0 +1,78 @@
+"""The precision a model computes in: what a device can do, what files hold, and how weights get from one to the other.
+
+Weights are memory-mapped, and narrowed one at a time: no process ever holds the model in float32 beside its bfloat16.
+On the CPU the table of embeddings stays in its file, whose pages all processes of a machine share. It knows nothing of
+judges.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from quality_judge.bases import Base
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+EXACT_BUFFERS = ("inv_freq",)  # 9 bits of an angle's speed are radians off after a thousand positions
+
+
+class SharedTable(nn.Module):
+    """Rows of an embedding table, rounded as they are read: the bits of a rounded table, without a copy of it."""
+
+    def __init__(self, table: nn.Embedding, precision: torch.dtype) -> None:
+        super().__init__()
+        self.weight = table.weight
+        self.num_embeddings = table.num_embeddings
+        self.precision = precision
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(…, H) in the precision it was made for. ids: (…,)."""
+        return F.embedding(ids, self.weight).to(self.precision)
+
+
+@torch.no_grad()
+def narrow(body: nn.Module, precision: torch.dtype, *, share_table: bool) -> None:
+    """Makes `body` compute in `precision`, in place. share_table: leaves the table of embeddings where it is mapped.
+
+    What turns positions into angles stays float32, as in transformers' own loading.
+    """
+    model: Any = body
+    table = model.get_input_embeddings()
+    if share_table and type(table) is nn.Embedding and table.weight.dtype != precision:
+        model.set_input_embeddings(SharedTable(table, precision))
+    for module in body.modules():
+        if not isinstance(module, SharedTable):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(precision)
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point() and not name.endswith(EXACT_BUFFERS):
+                setattr(module, name, buffer.to(precision))
+
+
+def stored_precision(base: Base) -> torch.dtype:
+    """bfloat16 where all of the base's numbers are stored so, else float32, which holds any of them exactly."""
+    found = set()
+    for path in base.weight_files:
+        with safe_open(str(path), framework="pt") as tensors:
+            found |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+    return torch.bfloat16 if found & set(FLOATS) == {"BF16"} else torch.float32
+
+
+def precision_here(device: str) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
