@@ -23,6 +23,7 @@ from quality_judge.spark.places import Place
 
 SHARDS = 32  # a run killed at any moment repeats at most the shards in flight: 2 of 32
 MIN_SHARD_ROWS = 2_000
+MIN_JOINED_ROWS = 200_000  # of rows that only find their score: each shard costs about a second of jobs
 MAX_ROWS_PER_SLOT = 250_000  # so that its tasks outlast the driver's starting one for every slot: docs/scale.md
 UNEVEN = 1.5  # a shard may hold this many times the bytes of an even one
 PLAN_FILE = "plan.json"
@@ -77,16 +78,18 @@ def named_plan(inputs: Sequence[InputFile], said: Mapping[str, Any]) -> Plan:
     return Plan(name, tuple(inputs), sum(file.rows for file in inputs))
 
 
-def cut(plan: Plan, corpus: DataFrame, run: Place, *, shards: int | None = None) -> Plan:
+def cut(
+    plan: Plan, corpus: DataFrame, run: Place, *, shards: int | None = None, least_rows: int = MIN_SHARD_ROWS
+) -> Plan:
     """The plan with its shards, as an earlier run in the folder `run` cut it, or anew.
 
-    shards: how many; by the rows and the cores when None.
+    shards: how many; by the rows and the cores when None, and then of `least_rows` or more where there are so many.
     """
     known = run.child(PLAN_FILE).read_json()
     if known is not None:
         return _with_shards(plan, [Shard(**{**shard, "files": tuple(shard["files"])}) for shard in known["shards"]])
     slots = corpus.sparkSession.sparkContext.defaultParallelism
-    number = (shards or shard_count(plan.rows, slots)) if plan.rows else 1
+    number = (shards or shard_count(plan.rows, slots, least_rows=least_rows)) if plan.rows else 1
     if number == 1:
         made = [Shard(0, (), plan.rows, sum(file.bytes for file in plan.inputs))]
     else:
@@ -97,10 +100,10 @@ def cut(plan: Plan, corpus: DataFrame, run: Place, *, shards: int | None = None)
     return _with_shards(plan, made)
 
 
-def shard_count(rows: int, slots: int) -> int:
+def shard_count(rows: int, slots: int, *, least_rows: int = MIN_SHARD_ROWS) -> int:
     """How many shards: enough that little is repeated after a kill, each large enough to keep all slots busy."""
-    most = max(MIN_SHARD_ROWS, slots * MAX_ROWS_PER_SLOT)
-    return max(1, -(-rows // min(max(-(-rows // SHARDS), MIN_SHARD_ROWS), most)))
+    most = max(least_rows, slots * MAX_ROWS_PER_SLOT)
+    return max(1, -(-rows // min(max(-(-rows // SHARDS), least_rows), most)))
 
 
 def pack(files: Sequence[InputFile], number: int, *, uneven: float = UNEVEN) -> list[Shard] | None:

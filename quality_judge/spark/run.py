@@ -18,7 +18,7 @@ from quality_judge.scores import OK
 from quality_judge.spark.corpus import BadFile
 from quality_judge.spark.lineage import dataset, judge_facet, of_files, run_event, versions
 from quality_judge.spark.places import Place
-from quality_judge.spark.plan import Plan, cut, input_files, named_plan
+from quality_judge.spark.plan import MIN_JOINED_ROWS, MIN_SHARD_ROWS, Plan, cut, input_files, named_plan
 from quality_judge.spark.progress import shown
 from quality_judge.spark.publish import MANIFEST_FILE, Staging, refuse_loss
 from quality_judge.spark.reuse import Reuse
@@ -63,7 +63,8 @@ class ScoringRun:
             return _summary(done)
         run = self.staging.resume(plan.id)
         started = time.perf_counter()
-        plan = cut(plan, self.corpus, run, shards=shards)
+        least = MIN_SHARD_ROWS if self.store is None else MIN_JOINED_ROWS
+        plan = cut(plan, self.corpus, run, shards=shards, least_rows=least)
         with self._source(scoring, run, shards) as transform, shown(plan.rows, len(plan.shards)) as progress:
             receipts = write_shards(
                 spark, plan, run, self.corpus, lambda df: transform(balanced(df)), progress,
