@@ -39,8 +39,9 @@ bench-full: $(STAMP) .venv-bench/.installed ## the same with Daft and Ray Data
 bench-gpu: $(STAMP) ## shares of a GPU's peak on random weights of real shapes; needs a GPU, fetches nothing
 	$(PY) benchmarks/gpu.py
 
-bench-scale: $(STAMP) ## Spark against the bare engine on the same cores, and ten times the rows; half an hour
+bench-scale: $(STAMP) ## Spark against the bare engine on the same cores, ten times the rows, a worker's memory; an hour
 	$(PY) benchmarks/spark_scale.py
+	$(PY) benchmarks/memory.py
 
 bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, on ../shared/data
 	$(PY) benchmarks/label_noise.py
