@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quality_judge.attacks import (
+    PHRASE,
     TEXT,
     apart,
     dressed,
@@ -57,11 +58,23 @@ def test_seen_and_held_out_families_share_no_template_and_no_mention_is_both_lea
         {t for f in ATTACKS.families.values() if f.seen is kind for t in (*f.en, *f.zh)} for kind in (True, False)
     )
     assert not seen & held_out
-    for text in ("Water.", "水。"):
-        learnt = {mentioning(text, turn, trigger=True, training=True) for turn in range(100)}
-        measured_with = {mentioning(text, turn, trigger=True) for turn in range(100)}
-        assert not learnt & measured_with
-        assert len(measured_with) >= 4
+    for language, measured_with in ATTACKS.mentions.items():
+        learnt = ATTACKS.learnt_mentions[language]
+        assert not set(learnt.templates) & set(measured_with.templates)
+        for held in (*measured_with.trigger, *measured_with.plain):
+            assert not any(held in phrase or phrase in held for phrase in (*learnt.trigger, *learnt.plain)), held
+        assert len(mentions_of(measured_with)) >= 24
+
+
+def mentions_of(said):
+    return {(phrase, template) for phrase in (*said.trigger, *said.plain) for template in said.templates}
+
+
+def test_each_phrase_of_an_attack_has_one_of_none_for_a_twin_and_all_fit_their_language():
+    for language, said in (*ATTACKS.mentions.items(), *ATTACKS.learnt_mentions.items()):
+        assert len(set(said.trigger)) == len(said.trigger) == len(said.plain) == len(set(said.plain))
+        assert not set(said.trigger) & set(said.plain)
+        assert all(t.count(TEXT) == t.count(PHRASE) == 1 and language_of(t) == language for t in said.templates)
 
 
 def test_a_look_alike_and_its_twin_differ_in_the_phrase_alone():
