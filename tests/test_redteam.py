@@ -149,6 +149,9 @@ def test_a_judge_that_fears_words_is_seen_to():
     assert 0 < lost["flips"] < lost["n"]
     assert lost["shift"] < 0
     assert (lost["control"]["flips"], lost["control"]["shift"]) == (0, 0.0)
+    beyond = lost["beyond_control"]
+    assert beyond["points"] == pytest.approx(100 * lost["rate"], abs=0.01)
+    assert 0 < beyond["ci"][0] < beyond["points"] < beyond["ci"][1]
 
 
 def test_a_judge_whom_any_change_of_a_phrase_sways_is_told_from_one_that_fears_attacks():
@@ -161,6 +164,8 @@ def test_a_judge_whom_any_change_of_a_phrase_sways_is_told_from_one_that_fears_a
     lost = measured(Erratic("no such phrase"))["over_defence"]
     assert abs(lost["rate"] - 0.5) < 0.2
     assert abs(lost["control"]["rate"] - 0.5) < 0.2
+    low, high = lost["beyond_control"]["ci"]
+    assert low < 0 < high
 
 
 def test_labels_give_the_rows_and_too_few_are_refused():
@@ -181,6 +186,17 @@ def test_a_judge_without_a_threshold_is_refused():
     judge.judge.spec.threshold = None
     with pytest.raises(InputError, match="threshold"):
         measured(judge)
+
+
+def test_a_judge_that_keeps_no_look_alike_says_so():
+    class Harsh(Believer):
+        def score(self, texts, prompts=None):
+            said = super().score(texts)
+            return SimpleNamespace(probability=said.probability / 10, flags=said.flags)
+
+    found = measured(Harsh("x"))
+    assert found["over_defence"]["beyond_control"] == {"points": None, "ci": None}
+    assert "none of them is kept" in in_words(found)[-1]
 
 
 def test_the_table_names_every_family():
