@@ -1,4 +1,4 @@
-"""The interval of a mean in clusters: Student's where each is alone, wider where they are not, none without evidence."""
+"""The interval of a mean in clusters: Student's where each is alone, wider where not, none without evidence."""
 
 import numpy as np
 import pytest
