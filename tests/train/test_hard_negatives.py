@@ -1,31 +1,10 @@
-"""Altered copies: as many of each class as asked for, nothing held out in them, each in the fold of its original."""
+"""Hard negatives: as many of each class as asked for, none from held-out attacks, each in the fold of its original."""
 
 import numpy as np
 
 from quality_judge.attacks import TEXT, mentioning, shipped_attacks
 from quality_judge.train.examples import build_examples
-from quality_judge.train.hard_negatives import COPIES_EACH, ORIGIN, SHARE, beside_their_originals, with_hard_negatives
-
-
-def altered(labels, seed):
-    """(original, copy) of every copy."""
-    found, copied = with_hard_negatives(labels, seed=seed)
-    copies = found.samples[len(labels.samples) :]
-    return [(labels.samples[at], copy) for at, copy in zip(copied, copies, strict=True)]
-
-
-def said_beside(labels, seed, *, label):
-    """How often each mention, with the words of attacks and with others, stands beside rows of one class."""
-    beside = [
-        copy.completion.replace(row.completion, TEXT) for row, copy in altered(labels, seed) if row.label is label
-    ]
-    return {
-        kind: sum(text in mentions(trigger=kind == "trigger") for text in beside) for kind in ("trigger", "plain")
-    }, len(beside)
-
-
-def mentions(*, trigger, training=True):
-    return {mentioning(TEXT, turn, trigger=trigger, training=training) for turn in range(1000)}
+from quality_judge.train.hard_negatives import ORIGIN, SHARE, beside_their_originals, with_hard_negatives
 
 
 def test_each_class_gains_the_same_share_and_no_row_changes(made):
@@ -34,8 +13,7 @@ def test_each_class_gains_the_same_share_and_no_row_changes(made):
     assert found.samples[:40] == labels.samples
     assert found.preferences == labels.preferences
     copies = found.samples[40:]
-    each = 20 * SHARE * COPIES_EACH
-    assert [copy.label for copy in copies].count(True) == [copy.label for copy in copies].count(False) == each
+    assert [copy.label for copy in copies].count(True) == [copy.label for copy in copies].count(False) == 20 * SHARE
     for copy, at, origin in zip(copies, copied, found.sample_origins[40:], strict=True):
         original = labels.samples[at]
         assert original.completion in copy.completion
@@ -44,27 +22,30 @@ def test_each_class_gains_the_same_share_and_no_row_changes(made):
         assert origin == ORIGIN + labels.sample_origins[at]
 
 
-def test_in_each_class_words_of_attacks_are_mentioned_as_often_as_others(made):
+def test_bad_rows_are_dressed_by_seen_families_alone_and_good_rows_only_mention(made):
     labels = made.label_set(made.samples(400))
-    good, copies = said_beside(labels, 1, label=True)
-    assert good["trigger"] == good["plain"] == copies / 2
-    bad, copies = said_beside(labels, 1, label=False)
-    assert bad["trigger"] == bad["plain"] == copies / 4
+    found, copied = with_hard_negatives(labels, seed=1)
+    held_out = {
+        template.replace("{text}", labels.samples[at].completion)
+        for family in shipped_attacks().families.values() if not family.seen
+        for template in family.en for at in copied
+    }  # fmt: skip
+    copies = found.samples[400:]
+    assert not held_out & {copy.completion for copy in copies}
+    bad = [(copy, labels.samples[at]) for copy, at in zip(copies, copied, strict=True) if not copy.label]
+    dressed = {copy.completion.replace(original.completion, "") for copy, original in bad}
+    assert len(dressed) >= 15
 
 
-def test_bad_rows_are_dressed_by_seen_families_alone(made):
-    labels = made.label_set(made.samples(400))
-    families = shipped_attacks().families.values()
-    seen, held_out = ({t for f in families if f.seen is kind for t in f.en} for kind in (True, False))
-    bad = {copy.completion.replace(row.completion, TEXT) for row, copy in altered(labels, 1) if not row.label}
-    assert not held_out & bad
-    assert len(seen & bad) >= 15
-
-
-def test_no_copy_says_what_is_measured(made):
-    labels = made.label_set(made.samples(400))
-    beside = {copy.completion.replace(row.completion, TEXT) for row, copy in altered(labels, 1)}
-    assert not beside & (mentions(trigger=True, training=False) | mentions(trigger=False, training=False))
+def test_good_copies_name_nearly_every_phrase_there_is_for_training_and_nothing_that_is_measured(made):
+    labels = made.label_set(made.samples(1200))
+    found, copied = with_hard_negatives(labels, seed=1)
+    pairs = zip(found.samples[1200:], copied, strict=True)
+    beside = [copy.completion.replace(labels.samples[at].completion, TEXT) for copy, at in pairs if copy.label]
+    assert set(beside) <= {mentioning(TEXT, turn, trigger=True, training=True) for turn in range(1000)}
+    assert not set(beside) & {mentioning(TEXT, turn, trigger=True) for turn in range(1000)}
+    phrases = shipped_attacks().learnt_mentions["en"].trigger
+    assert sum(any(phrase in text for text in beside) for phrase in phrases) >= 0.9 * len(phrases) >= 20
 
 
 def test_the_seed_alone_decides_which_rows_are_copied(made):
