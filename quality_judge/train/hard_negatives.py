@@ -17,7 +17,7 @@ from quality_judge.samples import Sample
 from quality_judge.train.examples import Examples
 
 SHARE = 0.25
-ANY_TURN = 2**16  # many times the sentences there are, so that each is drawn as often
+ANY_TURN = 2**16  # far more than there are sentences, so that each is drawn about as often
 ORIGIN = "attacked copy of "
 
 
