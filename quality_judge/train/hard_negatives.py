@@ -1,7 +1,7 @@
 """Labels with attacked copies: bad rows dressed up as training may see it, good rows that mention such things.
 
-A judge that has met them is harder to please with words, and does not fear the words themselves. Both classes gain the
-same share, so that the base rate stays. It knows no attack that is held out.
+A judge that has met them is harder to please with words; good rows mention them too, so that the words alone say less.
+Both classes gain the same share, so that the base rate stays. It knows no attack or mention that is held out.
 """
 
 from __future__ import annotations
