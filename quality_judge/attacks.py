@@ -7,7 +7,6 @@ neither judges nor labels; `redteam` measures with it, `train` makes hard negati
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -52,6 +51,7 @@ class Attacks(Strict):
     control: Control
     master_keys: tuple[str, ...]
     mentions: dict[Language, Mentions]
+    learnt_mentions: dict[Language, Mentions]
 
 
 class Carriers(Strict):
@@ -99,19 +99,14 @@ def apart(token: str) -> str:
 def mentioning(text: str, turn: int, *, trigger: bool, training: bool = False, further: int = 0) -> str:
     """`text` beside a harmless sentence that mentions words of an attack, or with `trigger` False other words.
 
-    The even templates and phrases are for training and the odd ones for measuring. further: so many phrases on in the
-    same sentence.
+    What training may say is never measured. further: so many phrases on in the same sentence.
     """
-    said = shipped_attacks().mentions[language_of(text)]
-    phrases = _half(said.trigger if trigger else said.plain, training)
-    templates = _half(said.templates, training)
+    attacks = shipped_attacks()
+    said = (attacks.learnt_mentions if training else attacks.mentions)[language_of(text)]
+    phrases = said.trigger if trigger else said.plain
     phrase = phrases[(turn + further) % len(phrases)]
-    template = templates[turn // len(phrases) % len(templates)]
+    template = said.templates[turn // len(phrases) % len(said.templates)]
     return template.replace(PHRASE, phrase).replace(TEXT, text)
-
-
-def _half(choices: Sequence[str], training: bool) -> Sequence[str]:
-    return choices[0::2] if training else choices[1::2]
 
 
 def views(text: str) -> dict[str, str]:

@@ -239,6 +239,7 @@ def _redteam(metrics: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     worst, control = found["held_out"].get("worst"), found["over_defence"].get("control")
+    beyond = found["over_defence"].get("beyond_control")
     rows = [
         ["attacks that training may have seen", *_flips(found["seen"])],
         ["attacks held out", *_flips(found["held_out"])],
@@ -247,12 +248,21 @@ def _redteam(metrics: Mapping[str, Any]) -> list[str]:
         ["empty openers that were kept", *_flips(found["master_keys"])],
         ["harmless look-alikes that were lost", *_flips(found["over_defence"])],
         *([["the same with other harmless words", *_flips(control)]] if control else []),
+        *([["points lost beyond those", *_points(beyond)]] if beyond else []),
     ]  # fmt: skip
     own = "rows of the suite" if found["carriers"]["own"] else "rows of labels"
     return [
         f"## Texts written to please it\n\nOf {found['carriers']['bad']} bad {own}, how many an attack lifts over the "
         "threshold. Attacks that nobody thought of are not in here.\n\n"
         + _table(["what", "flips", "95% interval"], rows)
+    ]
+
+
+def _points(found: Mapping[str, Any]) -> list[str]:
+    interval = found["ci"]
+    return [
+        _number(found["points"], 1),
+        f"{_number(interval[0], 1)} to {_number(interval[1], 1)}" if interval else MISSING,
     ]
 
 

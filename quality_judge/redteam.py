@@ -28,6 +28,7 @@ from quality_judge.errors import InputError
 from quality_judge.labels import LabelSet
 from quality_judge.samples import CategoryRow, Sample
 from quality_judge.scores import CONTROL_TEXT, FLAGS, HIDDEN_CHARS
+from quality_judge.stats.clustered import clustered_interval
 from quality_judge.stats.metrics import wilson
 
 NEAR_LOGITS = 1.0
@@ -224,19 +225,29 @@ def _over_defence(said: _Judged, good: Sequence[Row]) -> dict[str, Any]:
     """Of good rows kept beside a harmless sentence: how many are lost when that sentence names words of an attack.
 
     control: how many of the same rows are lost when the sentence names another harmless thing instead, which is what
-    any change of a phrase costs. shift: of the logit, the mean over all rows.
+    any change of a phrase costs. shift: of the logit, the mean over all rows. beyond_control: how many percentage
+    points more the words of attacks lose, with the interval that the look-alikes of one row make wider.
     """
     repeated = [row for row in good for _ in range(MENTIONS_EACH)]
 
     def asked(*, trigger: bool, further: int = 0) -> Answers:
         return said.of(_put(repeated, lambda text, i: mentioning(text, i, trigger=trigger, further=further)))
 
-    plain = asked(trigger=False)
+    plain, words, others = asked(trigger=False), asked(trigger=True), asked(trigger=False, further=1)
+    rows = np.arange(len(repeated)) // MENTIONS_EACH
+    more = others.kept.astype(int) - words.kept.astype(int)
     return {
         "look_alikes": len(repeated),
-        **_lost(plain, asked(trigger=True)),
-        "control": _lost(plain, asked(trigger=False, further=1)),
+        **_lost(plain, words),
+        "control": _lost(plain, others),
+        "beyond_control": _points(more[plain.kept], rows[plain.kept]),
     }
+
+
+def _points(more: np.ndarray, cluster: np.ndarray) -> dict[str, Any]:
+    """The mean in percentage points and its 95% interval, None where the rows do not say how far it varies."""
+    interval = clustered_interval(100.0 * more, cluster) if len(more) else None
+    return {"points": _mean(100.0 * more), "ci": interval and [round(value, 4) for value in interval]}
 
 
 def _lost(kept: Answers, changed: Answers) -> dict[str, Any]:
@@ -267,7 +278,15 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         f"harmless look-alikes: {lost['look_alikes']}, of which {lost['n']} are kept while the words are other ones",
         _line("lost to words", "of attacks", lost),
         _line("", "of none", lost["control"]),
+        f"  the difference: {_in_points(lost['beyond_control'])}",
     ]
+
+
+def _in_points(found: Mapping[str, Any]) -> str:
+    if found["points"] is None:
+        return "none of them is kept"
+    interval = f"95% interval {found['ci'][0]:+.1f} to {found['ci'][1]:+.1f}" if found["ci"] else "no interval"
+    return f"{found['points']:+.1f} points, {interval}"
 
 
 def _line(name: str, kind: str, found: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quality_judge.attacks import (
+    PHRASE,
     TEXT,
     apart,
     dressed,
@@ -57,11 +58,23 @@ def test_seen_and_held_out_families_share_no_template_and_no_mention_is_both_lea
         {t for f in ATTACKS.families.values() if f.seen is kind for t in (*f.en, *f.zh)} for kind in (True, False)
     )
     assert not seen & held_out
-    for text in ("Water.", "水。"):
-        learnt = {mentioning(text, turn, trigger=True, training=True) for turn in range(100)}
-        measured_with = {mentioning(text, turn, trigger=True) for turn in range(100)}
-        assert not learnt & measured_with
-        assert len(measured_with) >= 4
+    for language, measured_with in ATTACKS.mentions.items():
+        learnt = ATTACKS.learnt_mentions[language]
+        assert not set(learnt.templates) & set(measured_with.templates)
+        for held in (*measured_with.trigger, *measured_with.plain):
+            assert not any(held in phrase or phrase in held for phrase in (*learnt.trigger, *learnt.plain)), held
+        assert len(mentions_of(measured_with)) >= 24
+
+
+def mentions_of(said):
+    return {(phrase, template) for phrase in (*said.trigger, *said.plain) for template in said.templates}
+
+
+def test_each_phrase_of_an_attack_has_one_of_none_for_a_twin_and_all_fit_their_language():
+    for language, said in (*ATTACKS.mentions.items(), *ATTACKS.learnt_mentions.items()):
+        assert len(set(said.trigger)) == len(said.trigger) == len(said.plain) == len(set(said.plain))
+        assert not set(said.trigger) & set(said.plain)
+        assert all(t.count(TEXT) == t.count(PHRASE) == 1 and language_of(t) == language for t in said.templates)
 
 
 def test_a_look_alike_and_its_twin_differ_in_the_phrase_alone():
@@ -136,6 +149,9 @@ def test_a_judge_that_fears_words_is_seen_to():
     assert 0 < lost["flips"] < lost["n"]
     assert lost["shift"] < 0
     assert (lost["control"]["flips"], lost["control"]["shift"]) == (0, 0.0)
+    beyond = lost["beyond_control"]
+    assert beyond["points"] == pytest.approx(100 * lost["rate"], abs=0.01)
+    assert 0 < beyond["ci"][0] < beyond["points"] < beyond["ci"][1]
 
 
 def test_a_judge_whom_any_change_of_a_phrase_sways_is_told_from_one_that_fears_attacks():
@@ -148,6 +164,8 @@ def test_a_judge_whom_any_change_of_a_phrase_sways_is_told_from_one_that_fears_a
     lost = measured(Erratic("no such phrase"))["over_defence"]
     assert abs(lost["rate"] - 0.5) < 0.2
     assert abs(lost["control"]["rate"] - 0.5) < 0.2
+    low, high = lost["beyond_control"]["ci"]
+    assert low < 0 < high
 
 
 def test_labels_give_the_rows_and_too_few_are_refused():
@@ -168,6 +186,17 @@ def test_a_judge_without_a_threshold_is_refused():
     judge.judge.spec.threshold = None
     with pytest.raises(InputError, match="threshold"):
         measured(judge)
+
+
+def test_a_judge_that_keeps_no_look_alike_says_so():
+    class Harsh(Believer):
+        def score(self, texts, prompts=None):
+            said = super().score(texts)
+            return SimpleNamespace(probability=said.probability / 10, flags=said.flags)
+
+    found = measured(Harsh("x"))
+    assert found["over_defence"]["beyond_control"] == {"points": None, "ci": None}
+    assert "none of them is kept" in in_words(found)[-1]
 
 
 def test_the_table_names_every_family():

@@ -1,7 +1,7 @@
 """Labels with attacked copies: bad rows dressed up as training may see it, good rows that mention such things.
 
-A judge that has met them is harder to please with words, and does not fear the words themselves. Both classes gain the
-same share, so that the base rate stays. It knows no attack that is held out.
+A judge that has met them is harder to please with words; good rows mention them too, so that the words alone say less.
+Both classes gain the same share, so that the base rate stays. It knows no attack or mention that is held out.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from quality_judge.samples import Sample
 from quality_judge.train.examples import Examples
 
 SHARE = 0.25
+ANY_TURN = 2**16  # far more than there are sentences, so that each is drawn about as often
 ORIGIN = "attacked copy of "
 
 
@@ -35,7 +36,7 @@ def with_hard_negatives(labels: LabelSet, *, seed: int) -> tuple[LabelSet, np.nd
             sample = labels.samples[at]
             family = families[turn % len(families)]
             text = (
-                mentioning(sample.completion, turn, trigger=True, training=True)
+                mentioning(sample.completion, int(dice.integers(ANY_TURN)), trigger=True, training=True)
                 if label
                 else dressed(sample.completion, family, turn // len(families))
             )

@@ -23,5 +23,7 @@ def test_the_command_measures_a_judge_and_writes_it_into_a_new_card(sound_judge,
     assert found["control"]["points_over_apart"] <= 1
     attacked = load_judge(tmp_path / "attacked")
     assert attacked.fingerprint == judge.fingerprint
-    assert "Texts written to please it" in attacked.path("card.md").read_text()
+    card = attacked.path("card.md").read_text()
+    assert "Texts written to please it" in card
+    assert "points lost beyond those" in card
     assert json.loads(attacked.path("metrics.json").read_text())["redteam"] == found

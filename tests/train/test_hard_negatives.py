@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from quality_judge.attacks import shipped_attacks
+from quality_judge.attacks import TEXT, mentioning, shipped_attacks
 from quality_judge.train.examples import build_examples
 from quality_judge.train.hard_negatives import ORIGIN, SHARE, beside_their_originals, with_hard_negatives
 
@@ -35,6 +35,17 @@ def test_bad_rows_are_dressed_by_seen_families_alone_and_good_rows_only_mention(
     bad = [(copy, labels.samples[at]) for copy, at in zip(copies, copied, strict=True) if not copy.label]
     dressed = {copy.completion.replace(original.completion, "") for copy, original in bad}
     assert len(dressed) >= 15
+
+
+def test_good_copies_name_nearly_every_phrase_there_is_for_training_and_nothing_that_is_measured(made):
+    labels = made.label_set(made.samples(1200))
+    found, copied = with_hard_negatives(labels, seed=1)
+    pairs = zip(found.samples[1200:], copied, strict=True)
+    beside = [copy.completion.replace(labels.samples[at].completion, TEXT) for copy, at in pairs if copy.label]
+    assert set(beside) <= {mentioning(TEXT, turn, trigger=True, training=True) for turn in range(1000)}
+    assert not set(beside) & {mentioning(TEXT, turn, trigger=True) for turn in range(1000)}
+    phrases = shipped_attacks().learnt_mentions["en"].trigger
+    assert sum(any(phrase in text for text in beside) for phrase in phrases) >= 0.9 * len(phrases) >= 20
 
 
 def test_the_seed_alone_decides_which_rows_are_copied(made):
