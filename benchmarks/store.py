@@ -1,6 +1,6 @@
 """What the store of scores saves: a corpus with 30% exact repeats, and a rerun with nothing new; same judge and cores.
 
-    python benchmarks/store.py [--corpus FOLDER] [--rows 12000] [--rounds 3] [--output benchmarks/store.json]
+    python benchmarks/store.py [--corpus FOLDER] [--rows 20000] [--rounds 3] [--output benchmarks/store.json]
     python benchmarks/store.py --rows 1500 --rounds 1 --output /tmp/store.json     # short form
 
 Four runs in each round, interleaved, after one small run that warms up: as many rows without any repeat, without a
@@ -97,7 +97,7 @@ def main() -> None:
     """Measures, prints one line of JSON, writes it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "store.json")
     options = parser.parse_args()
