@@ -11,10 +11,13 @@ import torch
 from quality_judge.bases import find_base
 from quality_judge.engine.attention import attend, set_scoring_attention
 from quality_judge.engine.kinds import ScalarModel, at_end, last_hidden_state
-from quality_judge.engine.packed import pack_linears
+from quality_judge.engine.packed import pack_linears, packable
 from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.weights import hidden_size, load_body
 
+NEEDS_PACKING = pytest.mark.skipif(
+    not packable("cpu", torch.bfloat16), reason="this processor has no bfloat16 that oneDNN packs for"
+)
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 96,
     "max_position_embeddings": 64, "pad_token_id": 0,
@@ -209,6 +212,7 @@ def test_how_many_scores_stand_in_the_cache_changes_no_bit(monkeypatch):
     assert len(found) == 1
 
 
+@NEEDS_PACKING
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_packed_layers_give_what_plain_ones_give_within_bfloat16(layout, name):
     """Every linear layer of every architecture, gated and not, with a bias and without."""
@@ -222,6 +226,7 @@ def test_packed_layers_give_what_plain_ones_give_within_bfloat16(layout, name):
         torch.testing.assert_close(packed(IDS, LENGTHS), plain(IDS, LENGTHS), rtol=0.05, atol=0.05)
 
 
+@NEEDS_PACKING
 def test_a_gelu_behind_a_layer_is_computed_with_it(layout):
     model = judge_model(layout("bert"))
     model.cast(torch.bfloat16)
