@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_the_gpu_benchmark_runs_in_its_tiny_form(tmp_path, monkeypatch):
     shapes = json.loads(output.read_text(encoding="utf-8"))["shapes"]
     assert all(each["rows_per_second"] > 0 and "share_of_matmul_peak" in each for each in shapes.values())
     assert shapes["tiny BERT"]["times_as_fast_as_loop"] > 0
+
+
+def test_the_memory_benchmark_runs_in_a_small_form(tmp_path):
+    output = tmp_path / "memory.json"
+    sizes = ["--fewer", "200", "--rows", "2000"]
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), *sizes, "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    found = json.loads(output.read_text(encoding="utf-8"))
+    assert found["rows"] == [200, 2000]
+    assert 0.8 < found["resident_memory_grew"] < 2  # kilobytes of text: neither a leak nor a worker that was not seen
 
 
 def test_the_gpu_benchmark_refuses_without_a_gpu(monkeypatch):

@@ -50,10 +50,10 @@ class ScalarModel(nn.Module):
         """The pretrained models within."""
         return [self.body]
 
-    def cast(self, dtype: torch.dtype, *, share_table: bool = False) -> None:
-        """Computes in `dtype` from here on; heads stay float32. share_table: see `engine.precision.narrow`."""
+    def cast(self, dtype: torch.dtype, *, map_embedding: bool = False) -> None:
+        """Computes in `dtype` from here on; heads stay float32. map_embedding: see `engine.precision.narrow`."""
         for body in self.bodies:
-            narrow(body, dtype, share_table=share_table)
+            narrow(body, dtype, map_embedding=map_embedding)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, float32 (B, outputs). ids: (B, T), padded on the right. lengths: (B,)."""

@@ -1,8 +1,7 @@
 """The precision a model computes in: what a device can do, what files hold, and how weights get from one to the other.
 
-Weights are memory-mapped, and narrowed one at a time: no process ever holds the model in float32 beside its bfloat16.
-On the CPU the table of embeddings stays in its file, whose pages all processes of a machine share. It knows nothing of
-judges.
+Weights are memory-mapped and narrowed one at a time, so that only one is in memory twice. On the CPU the input
+embeddings stay in their file, whose pages all processes of a machine share. It knows nothing of judges.
 """
 
 from __future__ import annotations
@@ -21,13 +20,16 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 EXACT_BUFFERS = ("inv_freq",)  # 9 bits of an angle's speed are radians off after a thousand positions
 
 
-class SharedTable(nn.Module):
-    """Rows of an embedding table, rounded as they are read: the bits of a rounded table, without a copy of it."""
+class MappedEmbedding(nn.Module):
+    """An embedding whose rows are rounded as they are read: the bits of a rounded weight, without a copy of it.
 
-    def __init__(self, table: nn.Embedding, precision: torch.dtype) -> None:
+    weight: (V, H), as it is stored.
+    """
+
+    def __init__(self, embedding: nn.Embedding, precision: torch.dtype) -> None:
         super().__init__()
-        self.weight = table.weight
-        self.num_embeddings = table.num_embeddings
+        self.weight = embedding.weight
+        self.num_embeddings = embedding.num_embeddings
         self.precision = precision
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -36,17 +38,17 @@ class SharedTable(nn.Module):
 
 
 @torch.no_grad()
-def narrow(body: nn.Module, precision: torch.dtype, *, share_table: bool) -> None:
-    """Makes `body` compute in `precision`, in place. share_table: leaves the table of embeddings where it is mapped.
+def narrow(body: nn.Module, precision: torch.dtype, *, map_embedding: bool) -> None:
+    """Makes `body` compute in `precision`, in place. map_embedding: leaves the input embeddings where they are mapped.
 
     What turns positions into angles stays float32, as in transformers' own loading.
     """
     model: Any = body
-    table = model.get_input_embeddings()
-    if share_table and type(table) is nn.Embedding and table.weight.dtype != precision:
-        model.set_input_embeddings(SharedTable(table, precision))
+    embedding = model.get_input_embeddings()
+    if map_embedding and type(embedding) is nn.Embedding and embedding.weight.dtype != precision:
+        model.set_input_embeddings(MappedEmbedding(embedding, precision))
     for module in body.modules():
-        if not isinstance(module, SharedTable):
+        if not isinstance(module, MappedEmbedding):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(precision)
         for name, buffer in module.named_buffers(recurse=False):

@@ -68,7 +68,7 @@ class ForwardPool:
             keep_freed_memory()
         self.device = device
         self.dtype = dtype
-        model.cast(dtype, share_table=device == "cpu")
+        model.cast(dtype, map_embedding=device == "cpu")
         self.model = model.eval().to(device)
         if packable(device, dtype):
             for body in self.model.bodies:

@@ -23,7 +23,7 @@ from quality_judge.spark.places import Place
 
 SHARDS = 32  # a run killed at any moment repeats at most the shards in flight: 2 of 32
 MIN_SHARD_ROWS = 2_000
-MIN_JOINED_ROWS = 200_000  # of rows that only find their score: each shard costs about a second of jobs
+MIN_JOINED_ROWS = 200_000  # of rows that only find their score: each shard costs about half a second of jobs
 MAX_ROWS_PER_SLOT = 250_000  # so that its tasks outlast the driver's starting one for every slot: docs/scale.md
 UNEVEN = 1.5  # a shard may hold this many times the bytes of an even one
 PLAN_FILE = "plan.json"

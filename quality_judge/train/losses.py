@@ -38,7 +38,7 @@ def kto(
 
 def bce(score: Tensor, label: Tensor, *, desirable: float, undesirable: float) -> Tensor:
     """Per-row weighted logistic loss, shape (B,). score: (B,). label: (B,) in [0, 1]."""
-    return desirable * label * F.softplus(-score) + undesirable * (1 - label) * F.softplus(score)
+    return -desirable * label * F.logsigmoid(score) - undesirable * (1 - label) * F.logsigmoid(-score)
 
 
 def gce(score: Tensor, label: Tensor, *, desirable: float, undesirable: float, q: float = 0.7) -> Tensor:
@@ -53,7 +53,7 @@ def gce(score: Tensor, label: Tensor, *, desirable: float, undesirable: float, q
 
 def bradley_terry(better: Tensor, worse: Tensor) -> Tensor:
     """Per-pair −log σ(better − worse), shape (P,) (Bradley & Terry 1952; DPO's form on a reward head)."""
-    return F.softplus(worse - better)
+    return -F.logsigmoid(better - worse)  # torch's softplus is cut to a line above 20
 
 
 def kwise(score: Tensor, unit: Tensor, rank: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def dpo(better: Tensor, worse: Tensor, better_reference: Tensor, worse_reference
 
     Of margins, or of the summed log-probabilities that the paper has.
     """
-    return F.softplus(-beta * ((better - better_reference) - (worse - worse_reference)))
+    return -F.logsigmoid(beta * ((better - better_reference) - (worse - worse_reference)))
 
 
 def two_way_kl(score: Tensor, reference: Tensor) -> Tensor:

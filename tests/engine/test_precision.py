@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quality_judge.bases import find_base
-from quality_judge.engine.precision import SharedTable, narrow, stored_precision
+from quality_judge.engine.precision import MappedEmbedding, narrow, stored_precision
 from quality_judge.engine.weights import apply_adapter, load_body
 from quality_judge.judge_spec import Lora
 
@@ -44,10 +44,10 @@ def in_bfloat16(tiny_base, tmp_path):
 def test_a_table_left_in_its_file_gives_the_bits_of_a_rounded_one(tiny_base, model_type):
     base = find_base(str(tiny_base(model_type)))
     shared, rounded = load_body(base), load_body(base)
-    narrow(shared, torch.bfloat16, share_table=True)
-    narrow(rounded, torch.bfloat16, share_table=False)
-    assert isinstance(shared.get_input_embeddings(), SharedTable)
-    assert not isinstance(rounded.get_input_embeddings(), SharedTable)
+    narrow(shared, torch.bfloat16, map_embedding=True)
+    narrow(rounded, torch.bfloat16, map_embedding=False)
+    assert isinstance(shared.get_input_embeddings(), MappedEmbedding)
+    assert not isinstance(rounded.get_input_embeddings(), MappedEmbedding)
     found = states(shared)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, states(rounded))
@@ -56,7 +56,7 @@ def test_a_table_left_in_its_file_gives_the_bits_of_a_rounded_one(tiny_base, mod
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps is Linux's")
 def test_the_table_stays_mapped_and_the_layers_do_not(tiny_base):
     body = load_body(find_base(str(tiny_base("bert"))))
-    narrow(body, torch.bfloat16, share_table=True)
+    narrow(body, torch.bfloat16, map_embedding=True)
     assert mapped(body.get_input_embeddings().weight)
     assert not mapped(body.encoder.layer[0].output.dense.weight)
 
@@ -64,7 +64,7 @@ def test_the_table_stays_mapped_and_the_layers_do_not(tiny_base):
 def test_angles_of_positions_keep_their_precision(tiny_base):
     body = load_body(find_base(str(tiny_base("llama"))))
     exact = body.rotary_emb.inv_freq.clone()
-    narrow(body, torch.bfloat16, share_table=True)
+    narrow(body, torch.bfloat16, map_embedding=True)
     assert torch.equal(body.rotary_emb.inv_freq, exact)
     assert {parameter.dtype for name, parameter in body.named_parameters() if "embed" not in name} == {torch.bfloat16}
 
@@ -84,6 +84,6 @@ def test_an_adapter_merged_weight_by_weight_gives_the_bits_of_one_merged_in_floa
     apply_adapter(at_once, adapter, Lora(rank=2, alpha=4), torch.bfloat16)
     apply_adapter(whole, adapter, Lora(rank=2, alpha=4))
     for body in (at_once, whole):
-        narrow(body, torch.bfloat16, share_table=False)
+        narrow(body, torch.bfloat16, map_embedding=False)
     for (name, found), expected in zip(at_once.named_parameters(), whole.parameters(), strict=True):
         assert torch.equal(found, expected), name
