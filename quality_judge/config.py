@@ -46,7 +46,7 @@ class TrainConfig(Strict):
     patience: int = Field(2, ge=1, le=200)
     batch_size: int | None = Field(None, ge=2, le=4096)
     learning_rate: float | None = Field(None, gt=0, le=1)
-    head_learning_rate: float = Field(5e-3, gt=0, le=1)
+    head_learning_rate: float = Field(1e-3, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=10)
     lora_rank: int = Field(16, ge=1, le=1024)
     lora_alpha: int = Field(32, ge=1, le=4096)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, surface_counts, surface_features
+from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, Reach, surface_counts, surface_features
 from quality_judge.errors import JudgeError
 from quality_judge.judge_spec import Stack
 
@@ -24,7 +24,7 @@ class SurfaceModel:
     """raw = bias + normalised(n-grams · idf) · ngram_weight + ((counts − mean) / scale) · count_weight.
 
     idf, ngram_weight: float32 (2**FEATURE_BITS,). mean, scale, count_weight: float64 (len(COUNT_NAMES),).
-    bias: float64 (1,).
+    bias: float64 (1,). reach: int64 (2,), of the n-grams, as in `engine.surface.Reach`.
     """
 
     idf: np.ndarray
@@ -33,12 +33,13 @@ class SurfaceModel:
     scale: np.ndarray
     count_weight: np.ndarray
     bias: np.ndarray
+    reach: np.ndarray
 
     def raw(self, texts: Sequence[str]) -> np.ndarray:
         """The surface's raw score, a logit, float64 (n,)."""
         if not texts:
             return np.zeros(0)
-        ngrams = weighted(surface_features(texts), self.idf) @ self.ngram_weight
+        ngrams = weighted(surface_features(texts, Reach(*self.reach.tolist())), self.idf) @ self.ngram_weight
         counts = clipped(surface_counts(texts), self.mean, self.scale)
         return self.bias[0] + ngrams.astype(np.float64) + (counts * self.count_weight).sum(axis=1)
 
@@ -48,7 +49,7 @@ class SurfaceModel:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SurfaceModel:
-        """The model from the head file. Raises JudgeError when a tensor is missing or has another shape."""
+        """The model from the head file. Raises JudgeError for a tensor that is missing or unfit."""
         wide, narrow = (1 << FEATURE_BITS,), (len(COUNT_NAMES),)
         shapes = {
             "idf": wide,
@@ -57,11 +58,16 @@ class SurfaceModel:
             "scale": narrow,
             "count_weight": narrow,
             "bias": (1,),
+            "reach": (len(LONG),),
         }
         for name, shape in shapes.items():
             if PREFIX + name not in tensors or tuple(tensors[PREFIX + name].shape) != shape:
                 raise JudgeError(f"the head file does not hold {PREFIX + name!r} of shape {shape}")
-        return cls(**{name: tensors[PREFIX + name].numpy() for name in shapes})
+        found = {name: tensors[PREFIX + name].numpy() for name in shapes}
+        reach = found["reach"]
+        if reach.dtype != np.int64 or (reach < 1).any() or (reach > LONG).any():
+            raise JudgeError(f"{PREFIX}reach in the head file is not whole numbers from 1 to {tuple(LONG)}")
+        return cls(**found)
 
 
 def weighted(features: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:

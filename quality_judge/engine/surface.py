@@ -9,17 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 FEATURE_BITS = 18
-CHARACTER_SIZES = (1, 2, 3, 4, 5)
-WORD_SIZES = (1, 2)
 COUNT_NAMES = (
     "log_length", "log_words", "mean_word_length", "letters", "digits", "punctuation", "spaces", "line_breaks",
     "capitals", "non_latin", "repeated_words", "distinct_characters", "ends_like_a_sentence",
 )  # fmt: skip
+
+
+class Reach(NamedTuple):
+    """The longest n-grams, in characters and in words; all shorter ones are taken too."""
+
+    characters: int
+    words: int
+
+
+LONG, SHORT = Reach(5, 2), Reach(2, 1)
 
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -27,16 +36,16 @@ _WORD_SEED = np.uint64(0xD6E8FEB86659FD93)
 _LETTER, _DIGIT, _SPACE, _PUNCTUATION, _CAPITAL, _NON_LATIN = (np.uint8(1 << bit) for bit in range(6))
 
 
-def surface_features(texts: Sequence[str]) -> sparse.csr_matrix:
+def surface_features(texts: Sequence[str], reach: Reach = LONG) -> sparse.csr_matrix:
     """Log-scaled, length-normalised n-gram counts, float32 CSR (len(texts), 2**FEATURE_BITS).
 
-    Character n-grams of CHARACTER_SIZES within a row and word n-grams of WORD_SIZES, lower-cased, hashed.
+    Character and word n-grams up to `reach`, within a row, lower-cased, hashed.
     """
     if not texts:
         return sparse.csr_matrix((0, 1 << FEATURE_BITS), dtype=np.float32)
     characters, row_of = _characters([f" {text.lower()} " for text in texts])
-    keys, rows = _character_ngrams(characters, row_of)
-    word_keys, word_rows = _word_ngrams(characters, row_of)
+    keys, rows = _character_ngrams(characters, row_of, reach.characters)
+    word_keys, word_rows = _word_ngrams(characters, row_of, reach.words)
     columns = _buckets(np.concatenate([*keys, *word_keys]))
     every_row = np.concatenate([*rows, *word_rows])
     counts = sparse.csr_matrix(
@@ -84,27 +93,28 @@ def _characters(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(joined, "<u4").astype(np.uint64), np.repeat(np.arange(len(texts)), lengths)
 
 
-def _character_ngrams(characters: np.ndarray, row_of: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _character_ngrams(
+    characters: np.ndarray, row_of: np.ndarray, longest: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     keys, rows = [], []
     hashes = np.zeros(len(characters), np.uint64)
-    for size in range(1, max(CHARACTER_SIZES) + 1):
+    for size in range(1, longest + 1):
         whole = len(characters) - size + 1
         if whole <= 0:
             break
         hashes = hashes[:whole] * _PRIME + characters[size - 1 :]
-        if size in CHARACTER_SIZES:
-            inside = row_of[:whole] == row_of[size - 1 :]
-            keys.append(hashes[inside] + np.uint64(size))
-            rows.append(row_of[:whole][inside])
+        inside = row_of[:whole] == row_of[size - 1 :]
+        keys.append(hashes[inside] + np.uint64(size))
+        rows.append(row_of[:whole][inside])
     return keys, rows
 
 
-def _word_ngrams(characters: np.ndarray, row_of: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _word_ngrams(characters: np.ndarray, row_of: np.ndarray, longest: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     starts, ends, word_row = _words(_kinds()[np.minimum(characters, 0xFFFF)], row_of)
     words = _word_hashes(characters, starts, ends)
     keys, rows = [], []
     hashes = np.full(len(words), _WORD_SEED)
-    for size in range(1, max(WORD_SIZES) + 1):
+    for size in range(1, longest + 1):
         whole = len(words) - size + 1
         if whole <= 0:
             break

@@ -19,7 +19,7 @@ from quality_judge.errors import InputError
 from quality_judge.labels import FlatLabels
 from quality_judge.train.examples import Examples, read_for
 from quality_judge.train.fit import Fitted
-from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear
+from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, Matrix, best_linear, fit_linear, standardised
 from quality_judge.train.model_fit import frozen_states
 from quality_judge.train.verdict_base import verdict_base
 from quality_judge.train.verdict_fit import zero_shot
@@ -82,8 +82,7 @@ def _frozen(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers:
     known = fitted.states[:, -width:]
     tokens = Encoder(fitted.tokenizer_json, fitted.encoding).encode(texts, prompts).tokens
     states = frozen_states(fitted.base, fitted.encoding, tokens, fitted.model.pooling, device)[:, -width:]
-    mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
-    standard = (known - mean) / scale
+    standard, mean, scale = standardised(known)
     strength = _strength(standard, examples)
     return _answers(
         fit_linear(standard, examples, np.ones(len(examples), bool), strength=strength), (states - mean) / scale

@@ -14,7 +14,7 @@ from quality_judge.labels.triggers import Association, without
 from quality_judge.stats.calibration import fit_platt
 from quality_judge.train.examples import Examples
 from quality_judge.train.fit import Fitted
-from quality_judge.train.linear import Matrix, SurfaceFeatures, fit_linear, out_of_fold
+from quality_judge.train.linear import Matrix, SurfaceFeatures, fit_linear, out_of_fold, standardised
 from quality_judge.train.stack import fit_stack
 
 FOLDS = 5
@@ -35,7 +35,7 @@ class Beliefs:
         examples = fitted.examples
         self.examples = _only(examples, at)
         states = fitted.states[at]
-        self.states = (states - states.mean(axis=0)) / (states.std(axis=0) + 1e-6)
+        self.states, _, _ = standardised(states)
         self.folds = self.examples.folds(FOLDS, 0)
         self.frozen = self._linear(self.states, FROZEN_STRENGTH)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from quality_judge.train.hard_negatives import beside_their_originals, with_hard
 from quality_judge.train.implicit_fit import ImplicitBase, ImplicitFitter, implicit_base
 from quality_judge.train.linear import (
     COUNT_SCALES,
+    REACHES,
     SURFACE_STRENGTHS,
     SurfaceFeatures,
     best_linear,
@@ -146,13 +148,13 @@ def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
 
 
 def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:
-    features = SurfaceFeatures(examples.texts)
+    kinds = {reach: SurfaceFeatures(examples.texts, reach) for reach in REACHES}
     results = []
-    for count_scale in COUNT_SCALES:
-        matrix = features.matrix(count_scale)
-        strength, raw = best_linear(matrix, examples, folds, SURFACE_STRENGTHS)
-        results.append((order_score(examples, raw, folds >= 0), count_scale, strength, raw))
-    _, count_scale, strength, raw = max(results, key=lambda result: result[0])
-    everything = np.ones(len(examples), bool)
+    for (reach, features), count_scale in product(kinds.items(), COUNT_SCALES):
+        strength, raw = best_linear(features.matrix(count_scale), examples, folds, SURFACE_STRENGTHS)
+        results.append((order_score(examples, raw, folds >= 0), reach, count_scale, strength, raw))
+    _, reach, count_scale, strength, raw = max(results, key=lambda result: result[0])
+    features, everything = kinds[reach], np.ones(len(examples), bool)
     linear = fit_linear(features.matrix(count_scale), examples, everything, strength=strength)
-    return features.model(linear, count_scale), raw, {"surface": {"count_scale": count_scale, "strength": strength}}
+    note = {"longest_ngrams": reach._asdict(), "count_scale": count_scale, "strength": strength}
+    return features.model(linear, count_scale), raw, {"surface": note}

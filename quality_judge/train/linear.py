@@ -18,13 +18,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from quality_judge.engine.stacking import SurfaceModel, clipped, weighted
-from quality_judge.engine.surface import surface_counts, surface_features
+from quality_judge.engine.surface import LONG, SHORT, Reach, surface_counts, surface_features
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.examples import Examples
 
 COUNT_SCALES = (0.0, 0.3)
+REACHES = (LONG, SHORT)
 SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
+MIN_SPREAD = 0.1  # of the median one
 MAX_SPANNED_TEXTS = 1500
 SPAN_TOLERANCE = 1e-10
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
@@ -90,6 +92,18 @@ def _spanned(features: Matrix) -> tuple[Matrix, np.ndarray | None]:
     return vectors[:, kept] * roots, vectors[:, kept] / np.maximum(roots, np.finfo(float).tiny)
 
 
+def standardised(states: np.ndarray, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`states`, (n, W), less their mean over their spread; the mean and the spread, float64 (W,), of rows `among`.
+
+    A base has dimensions that hardly vary. Their spread counts as MIN_SPREAD of the median one, else a head leans on
+    them a thousandfold, and loses what it knew as soon as fine-tuning moves them.
+    """
+    seen = states if among is None else states[among]
+    mean, spread = seen.mean(axis=0), seen.std(axis=0)
+    spread = np.maximum(spread, MIN_SPREAD * np.median(spread) + np.finfo(float).tiny)
+    return (states - mean) / spread, mean, spread
+
+
 def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:
     """How well `raw` orders the texts where `among`: the mean of ROC AUC over labels and accuracy over pairs.
 
@@ -140,8 +154,9 @@ def _fitted_scores(
 class SurfaceFeatures:
     """The design matrix of a set of texts for `fit_linear`, and the way back to a `SurfaceModel`."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        ngrams, self._counts = surface_features(texts), surface_counts(texts)
+    def __init__(self, texts: Sequence[str], reach: Reach = LONG) -> None:
+        ngrams, self._counts = surface_features(texts, reach), surface_counts(texts)
+        self._reach = np.array(reach, np.int64)
         seen_in = np.bincount(ngrams.indices, minlength=ngrams.shape[1])
         self._idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
         self._mean, self._scale = self._counts.mean(axis=0), self._counts.std(axis=0) + 1e-6
@@ -157,5 +172,5 @@ class SurfaceFeatures:
         split = len(self._idf)
         return SurfaceModel(
             self._idf, linear.weight[:split].astype(np.float32), self._mean, self._scale,
-            linear.weight[split:] * count_scale, np.array([linear.bias]),
+            linear.weight[split:] * count_scale, np.array([linear.bias]), self._reach,
         )  # fmt: skip

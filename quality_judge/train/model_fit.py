@@ -31,7 +31,15 @@ from quality_judge.train.contrast import contrast
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import pooled_states, predicted
 from quality_judge.train.large import quantization
-from quality_judge.train.linear import FROZEN_STRENGTHS, Linear, best_linear, fit_linear, order_score, out_of_fold
+from quality_judge.train.linear import (
+    FROZEN_STRENGTHS,
+    Linear,
+    best_linear,
+    fit_linear,
+    order_score,
+    out_of_fold,
+    standardised,
+)
 from quality_judge.train.loop import (
     DIVERGED,
     Progress,
@@ -68,8 +76,7 @@ class ModelFitter:
         self.outputs = 1 + len(examples.category_names)
         self.body = load_body(base, attention=TRAINING_ATTENTION, quantization=quantization(config))
         self.states = self._frozen_states()
-        self.mean, self.scale = self.states.mean(axis=0), self.states.std(axis=0) + 1e-6
-        self.standard = (self.states - self.mean) / self.scale
+        self.standard, self.mean, self.scale = standardised(self.states)
         self.strength, probe_raw = best_linear(self.standard, examples, folds, FROZEN_STRENGTHS)
         frozen_raw = self._frozen_raw(probe_raw)
         self.held_out = {"frozen": self._with_categories(frozen_raw)}
@@ -164,8 +171,8 @@ class ModelFitter:
             weight_decay=self.config.weight_decay, seed=self.seed, progress=progress,
         )  # fmt: skip
         states = pooled_states(model, self.examples, np.arange(len(self.examples)))
-        mean, scale = states[among].mean(axis=0), states[among].std(axis=0) + 1e-6
-        probes = self._probes((states - mean) / scale, among, CONTRASTED_STRENGTH)
+        standard, mean, scale = standardised(states, among)
+        probes = self._probes(standard, among, CONTRASTED_STRENGTH)
         self._fill_head(model, probes, mean, scale)
         return TrainResult({}, 1, ())
 

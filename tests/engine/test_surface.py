@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality_judge.engine.surface import (
-    CHARACTER_SIZES,
     COUNT_NAMES,
     FEATURE_BITS,
-    WORD_SIZES,
+    LONG,
+    SHORT,
     surface_counts,
     surface_features,
 )  # fmt: skip
@@ -45,15 +45,15 @@ def words_of(text):
     return "".join(c if ord(c) < 0x10000 and (c.isalpha() or c.isdigit()) else " " for c in text).split(" ")
 
 
-def restated(text):
+def restated(text, reach):
     """The features of one text as {column: value}, without numpy."""
     padded = f" {text.lower()} "
     counts = Counter()
-    for size in CHARACTER_SIZES:
+    for size in range(1, reach.characters + 1):
         for at in range(len(padded) - size + 1):
             counts[column((folded(map(ord, padded[at : at + size])) + size) & MASK)] += 1
     words = [word_hash(word) for word in words_of(padded) if word]
-    for size in WORD_SIZES:
+    for size in range(1, reach.words + 1):
         for at in range(len(words) - size + 1):
             counts[column(folded(words[at : at + size], WORD_SEED))] += 1
     values = {key: 1 + math.log(count) for key, count in counts.items()}
@@ -61,10 +61,10 @@ def restated(text):
     return {key: value / norm for key, value in values.items()}
 
 
-@given(TEXTS)
-def test_ngram_counts_are_those_of_a_plain_restatement(text):
-    features = surface_features([text])
-    expected = restated(text)
+@given(TEXTS, st.sampled_from([LONG, SHORT]))
+def test_ngram_counts_are_those_of_a_plain_restatement(text, reach):
+    features = surface_features([text], reach)
+    expected = restated(text, reach)
     assert dict(zip(features.indices.tolist(), features.data.tolist(), strict=True)) == pytest.approx(
         expected, rel=1e-5
     )
@@ -145,5 +145,7 @@ def test_no_column_takes_more_than_its_share_of_a_varied_text():
     """Hashing spreads: 20,000 distinct n-grams over 2**18 columns collide for about 4 % of them, here at most 8 %."""
     dice = random.Random(1)
     text = "".join(chr(dice.randrange(0x4E00, 0x9FFF)) for _ in range(4000))
-    grams = sum(len({f" {text} "[at : at + size] for at in range(4002 - size + 1)}) for size in CHARACTER_SIZES)
+    grams = sum(
+        len({f" {text} "[at : at + size] for at in range(4002 - size + 1)}) for size in range(1, LONG.characters + 1)
+    )
     assert surface_features([text]).nnz > 0.92 * grams

@@ -149,6 +149,22 @@ def test_the_surface_joins_the_stack_where_it_helps(made, tiny_base):
     assert found.training["out_of_fold"]["surface"] > 0.9
 
 
+@pytest.mark.parametrize(("told_by", "longest"), [("letters", 2), ("words", 5)])
+def test_unseen_rows_decide_how_long_the_ngrams_of_the_surface_are(made, tiny_base, told_by, longest):
+    """Good rows have more of some letters, or the same letters in another order."""
+    letters, dice, rows = np.array(list("abcdefghijklmnop ")), np.random.default_rng(0), []
+    for at in range(160):
+        good = at % 2 == 0
+        shares = 1 + 0.5 * (good if told_by == "letters" else 0) * (np.arange(17) % 2)
+        text = "".join(dice.choice(letters, 150, p=shares / shares.sum()))
+        told = "abcde" if good else "edcba"
+        rows.append(Sample("", text + (f" {told}" if told_by == "words" else ""), good))
+    config = made.judge_config(tiny_base("bert"), method="frozen", surface=True)
+    found = fit_judge(made.label_set(rows), config)
+    assert found.training["surface"]["longest_ngrams"]["characters"] == longest
+    assert found.surface.reach[0] == longest
+
+
 def test_a_pair_with_a_class_of_one_group_still_trains(made, tiny_base):
     """The only two bad rows share a prompt, so one fold has no bad row to learn from."""
     good = [row for row in made.samples(40) if row.label]

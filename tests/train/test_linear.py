@@ -8,8 +8,17 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from quality_judge.engine.encode import Ragged
+from quality_judge.engine.surface import LONG, SHORT
 from quality_judge.train.examples import Examples
-from quality_judge.train.linear import Linear, SurfaceFeatures, best_linear, fit_linear, order_score, out_of_fold
+from quality_judge.train.linear import (
+    Linear,
+    SurfaceFeatures,
+    best_linear,
+    fit_linear,
+    order_score,
+    out_of_fold,
+    standardised,
+)
 
 WEIGHT = np.array([2.0, -1.0, 0.5, 0.0])
 
@@ -136,17 +145,32 @@ def test_the_strength_is_chosen_by_unseen_texts(dice):
     assert order_score(examples, raw, folds >= 0) > 0.6
 
 
+@pytest.mark.parametrize("reach", [LONG, SHORT], ids=["long", "short"])
 @pytest.mark.parametrize("count_scale", [0.0, 0.3])
-def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale):
+def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, reach):
     texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
     label = np.array([(line % 2 == 0) * 1.0 for line in range(len(texts))])
-    features = SurfaceFeatures(texts)
+    features = SurfaceFeatures(texts, reach)
     matrix = features.matrix(count_scale)
     examples = dataclasses.replace(examples_of(label), texts=texts)
     linear = fit_linear(matrix, examples, all_of(examples), strength=1.0)
     found = features.model(linear, count_scale).raw(texts)
     np.testing.assert_allclose(found, linear.raw(matrix), atol=1e-4)
     assert np.ptp(found) > 0.1
+
+
+def test_no_head_leans_a_thousandfold_on_a_dimension_that_hardly_varies(dice):
+    states = dice.normal(size=(50, 6))
+    states[:, 5] = 3 + 1e-7 * dice.normal(size=50)
+    among = np.arange(50) < 40
+    standard, mean, spread = standardised(states, among)
+    np.testing.assert_allclose(standard[among][:, :5].std(axis=0), 1)
+    assert spread[5] == pytest.approx(0.1 * np.median(spread), rel=0.3)
+    np.testing.assert_allclose(standard * spread + mean, states)
+
+
+def test_states_that_do_not_vary_at_all_are_finite():
+    assert not standardised(np.ones((4, 3)))[0].any()
 
 
 def test_linear_takes_sparse_and_dense_features_alike(dice):
