@@ -2,13 +2,14 @@
 
     spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy uncertain --output rows.jsonl
     spark-submit jobs/sample_for_labels.py --scored scored/ --count 200 --strategy kept --output drawn.jsonl
+    spark-submit jobs/sample_for_labels.py --scored scored/ --labelled labels.jsonl --output next-round.jsonl
     spark-submit jobs/sample_for_labels.py --scored s/ --other s2/ --strategy disagreement --output rows.jsonl
 
 `quality-judge label` asks experts about them on a page. Or add a `label` of true or false to each line by other means:
 the file trains or certifies a judge, and rows drawn by `kept` certify the cut they were drawn at (calibrate_judge.py
 --fresh). `review` gives the band that is neither kept nor dropped, or, without --keep-at and --drop-below, the band
-around the judge's threshold that --count texts fill. The last line on stdout is one JSON object. Exit 0: written.
-2: bad input.
+around the judge's threshold that --count texts fill. Texts of --labelled are not drawn again. The last line on stdout
+is one JSON object. Exit 0: written. 2: bad input.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from quality_judge.card import write_beside
 from quality_judge.errors import ConfigError
+from quality_judge.labels import flatten, load_labels
 from quality_judge.programme import parser, run
 from quality_judge.scores import JUDGE_COLUMN
 from quality_judge.spark import read_corpus, spark_session
@@ -37,6 +39,7 @@ def main(options: Namespace) -> dict[str, Any]:
         raise ConfigError("--strategy disagreement and --other SCORED go together: a second table of the same corpus")
     if options.strategy == "review" and (options.keep_at is None) != (options.drop_below is None):
         raise ConfigError("--strategy review takes both --keep-at and --drop-below, or neither")
+    known = flatten(load_labels(options.labelled)) if options.labelled else None
     spark = spark_session("sample_for_labels")
     wanted = ("judge", "threshold", "text_column", "prompt_column", "judge_says")
     manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=wanted)
@@ -52,7 +55,7 @@ def main(options: Namespace) -> dict[str, Any]:
         rows = rows_for_labels(
             scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
             prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum,
-            cuts=cuts, other=other,
+            cuts=cuts, other=other, labelled=list(zip(known.prompts, known.completions, strict=True)) if known else (),
         )  # fmt: skip
     rows = [row | {JUDGE_COLUMN: manifest["judge"]} for row in rows]
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -85,6 +88,7 @@ if __name__ == "__main__":
     )
     arguments.add_argument("--drop-below", type=float, help="rows below it are drawn as dropped; by default --keep-at")
     arguments.add_argument("--other", help="the same corpus scored by another judge, for --strategy disagreement")
+    arguments.add_argument("--labelled", nargs="+", help="label files whose texts are not drawn again")
     arguments.add_argument("--seed", type=int, default=0, help="another seed chooses other rows")
     arguments.add_argument("--output", required=True, help="JSON lines file")
     options = arguments.parse_args()

@@ -9,7 +9,7 @@ experts to decide, not to measure by. The rows hold text, which is what the file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
@@ -41,6 +41,7 @@ class Other:
 def rows_for_labels(
     df: DataFrame, count: int, strategy: str, *, text_column: str, prompt_column: str | None, threshold: float | None,
     stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None, other: Other | None = None,
+    labelled: Sequence[tuple[str, str]] = (),
 ) -> list[dict[str, object]]:  # fmt: skip
     """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
 
@@ -48,8 +49,9 @@ def rows_for_labels(
     `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts and the
     judge's fingerprint on every row. disagreement: 70% where the score of `other` is furthest from this one, the rest
     uniform among the others. review: between `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold`
-    that holds `count` texts, all of it. The same table and seed give the same rows, however it is partitioned. Raises
-    CorpusError for a missing column, or when the table has no scored row.
+    that holds `count` texts, all of it. labelled: (prompt, completion) of texts that are left out, of the chances too.
+    The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, or
+    when no scored row is left.
     """
     asked = [name for name in (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum) if name is not None]
     missing = sorted({name for name in asked if type_of(df.schema, name) is None})
@@ -60,14 +62,15 @@ def rows_for_labels(
     usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
-    shown = _keyed(shown, f"{seed} {strategy}")
+    shown = _without(_keyed(shown, f"{seed} {strategy}"), labelled, f"{seed} {strategy}")
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
     )
     n = texts.count()
     if n == 0:
         raise CorpusError(
-            "no row of the table has a score; there is nothing to sample (of a judge without probabilities: uniform)"
+            "no row of the table has a score, or all are labelled; there is nothing to sample (of a judge without "
+            "probabilities: uniform)"
         )
     if strategy == "stratified":
         return _told(shown, _stratified(texts, count))
@@ -171,6 +174,13 @@ def _checked_cuts(cuts: tuple[float, float] | None) -> tuple[float, float]:
 
 def _keyed(shown: DataFrame, salt: str) -> DataFrame:
     return shown.withColumn(KEY, F.xxhash64(F.lit(salt), PROMPT, COMPLETION))
+
+
+def _without(shown: DataFrame, labelled: Sequence[tuple[str, str]], salt: str) -> DataFrame:
+    if not labelled:
+        return shown
+    known = shown.sparkSession.createDataFrame(list(labelled), f"{PROMPT} string, {COMPLETION} string")
+    return shown.join(_keyed(known, salt).select(KEY).distinct(), KEY, "left_anti")
 
 
 def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:

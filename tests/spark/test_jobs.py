@@ -188,6 +188,22 @@ def test_sampled_rows_are_a_label_file_that_lacks_only_its_labels(scored, run_jo
     assert CANARY not in shown
 
 
+def test_rows_of_label_files_are_not_drawn_again_and_stay_out_of_the_logs(scored, run_job, tmp_path):
+    first, second = tmp_path / "rows.jsonl", tmp_path / "next.jsonl"
+    _, said, _ = run_job("sample_for_labels", scored=scored[0], strategy="uniform", count=1000, output=first)
+    rows = [json.loads(line) for line in first.read_text(encoding="utf-8").splitlines()]
+    labelled, left = rows[:-5], rows[-5:]
+    known = tmp_path / "labels.jsonl"
+    known.write_text("".join(json.dumps(row | {"label": True}) + "\n" for row in labelled), encoding="utf-8")
+    code, said, shown = run_job(
+        "sample_for_labels", scored=scored[0], strategy="uniform", count=1000, labelled=[known], output=second
+    )
+    assert (code, said["rows"]) == (0, 5)
+    drawn = [json.loads(line)["completion"] for line in second.read_text(encoding="utf-8").splitlines()]
+    assert sorted(drawn) == sorted(row["completion"] for row in left)
+    assert CANARY not in shown
+
+
 def test_a_cut_certified_on_fresh_labels_filters_the_table_that_was_scored_before(scored, judge, run_job, tmp_path):
     drawn = tmp_path / "drawn.jsonl"
     code, said, shown = run_job(

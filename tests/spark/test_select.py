@@ -30,6 +30,25 @@ def test_uniform_rows_are_distinct_and_carry_their_chance(table):
     assert all(row["prompt"] == "" and row["quality_score"] is not None for row in rows)
 
 
+@pytest.mark.parametrize("strategy", ["uniform", "uncertain", "review"])
+def test_a_labelled_text_is_not_drawn_again_and_chances_are_over_the_rest(table, strategy):
+    labelled = [("", f"text {i}") for i in range(0, 100, 2)] * 2 + [("another prompt", "text 61"), ("", "not there")]
+    rows = rows_for_labels(table, 100, strategy, labelled=labelled, **OPTIONS)
+    assert sorted(int(row["completion"].split()[1]) for row in rows) == list(range(1, 100, 2))
+    assert {row["inclusion_probability"] for row in rows} == {1.0}
+
+
+def test_a_text_labelled_under_one_prompt_is_drawn_under_another(table):
+    options = OPTIONS | {"prompt_column": "prompt"}
+    rows = rows_for_labels(table, 100, "uniform", labelled=[("why", "text 4"), ("why", "text 5")], **options)
+    assert {"text 4", "text 5"} & {row["completion"] for row in rows} == {"text 5"}
+
+
+def test_nothing_is_left_when_all_is_labelled(table):
+    with pytest.raises(CorpusError, match="nothing to sample"):
+        rows_for_labels(table, 5, "uniform", labelled=[("", f"text {i}") for i in range(100)], **OPTIONS)
+
+
 def test_uncertain_rows_are_the_nearest_to_the_threshold_and_the_rest_is_uniform(table):
     rows = rows_for_labels(table, 20, "uncertain", **OPTIONS)
     uncertain = [row for row in rows if row["strategy"] == "uncertain"]
