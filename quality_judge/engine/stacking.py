@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, Reach, surface_counts, surface_features
+from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, NgramOrder, surface_counts, surface_features
 from quality_judge.errors import JudgeError
 from quality_judge.judge_spec import Stack
 
@@ -24,7 +24,7 @@ class SurfaceModel:
     """raw = bias + normalised(n-grams · idf) · ngram_weight + ((counts − mean) / scale) · count_weight.
 
     idf, ngram_weight: float32 (2**FEATURE_BITS,). mean, scale, count_weight: float64 (len(COUNT_NAMES),).
-    bias: float64 (1,). reach: int64 (2,), of the n-grams, as in `engine.surface.Reach`.
+    bias: float64 (1,). ngram_order: int64 (2,), an `engine.surface.NgramOrder`.
     """
 
     idf: np.ndarray
@@ -33,13 +33,13 @@ class SurfaceModel:
     scale: np.ndarray
     count_weight: np.ndarray
     bias: np.ndarray
-    reach: np.ndarray
+    ngram_order: np.ndarray
 
     def raw(self, texts: Sequence[str]) -> np.ndarray:
         """The surface's raw score, a logit, float64 (n,)."""
         if not texts:
             return np.zeros(0)
-        ngrams = weighted(surface_features(texts, Reach(*self.reach.tolist())), self.idf) @ self.ngram_weight
+        ngrams = weighted(surface_features(texts, NgramOrder(*self.ngram_order.tolist())), self.idf) @ self.ngram_weight
         counts = clipped(surface_counts(texts), self.mean, self.scale)
         return self.bias[0] + ngrams.astype(np.float64) + (counts * self.count_weight).sum(axis=1)
 
@@ -58,15 +58,15 @@ class SurfaceModel:
             "scale": narrow,
             "count_weight": narrow,
             "bias": (1,),
-            "reach": (len(LONG),),
+            "ngram_order": (len(LONG),),
         }
         for name, shape in shapes.items():
             if PREFIX + name not in tensors or tuple(tensors[PREFIX + name].shape) != shape:
                 raise JudgeError(f"the head file does not hold {PREFIX + name!r} of shape {shape}")
         found = {name: tensors[PREFIX + name].numpy() for name in shapes}
-        reach = found["reach"]
-        if reach.dtype != np.int64 or (reach < 1).any() or (reach > LONG).any():
-            raise JudgeError(f"{PREFIX}reach in the head file is not whole numbers from 1 to {tuple(LONG)}")
+        ngram_order = found["ngram_order"]
+        if ngram_order.dtype != np.int64 or (ngram_order < 1).any() or (ngram_order > LONG).any():
+            raise JudgeError(f"{PREFIX}ngram_order in the head file is not whole numbers from 1 to {tuple(LONG)}")
         return cls(**found)
 
 

@@ -21,14 +21,14 @@ COUNT_NAMES = (
 )  # fmt: skip
 
 
-class Reach(NamedTuple):
-    """The longest n-grams, in characters and in words; all shorter ones are taken too."""
+class NgramOrder(NamedTuple):
+    """The largest n of the n-grams, in characters and in words, each at least 1; all smaller ones are taken too."""
 
     characters: int
     words: int
 
 
-LONG, SHORT = Reach(5, 2), Reach(2, 1)
+LONG, SHORT = NgramOrder(5, 2), NgramOrder(2, 1)
 
 _PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -36,16 +36,16 @@ _WORD_SEED = np.uint64(0xD6E8FEB86659FD93)
 _LETTER, _DIGIT, _SPACE, _PUNCTUATION, _CAPITAL, _NON_LATIN = (np.uint8(1 << bit) for bit in range(6))
 
 
-def surface_features(texts: Sequence[str], reach: Reach = LONG) -> sparse.csr_matrix:
+def surface_features(texts: Sequence[str], ngram_order: NgramOrder = LONG) -> sparse.csr_matrix:
     """Log-scaled, length-normalised n-gram counts, float32 CSR (len(texts), 2**FEATURE_BITS).
 
-    Character and word n-grams up to `reach`, within a row, lower-cased, hashed.
+    Character and word n-grams up to `ngram_order`, within a row, lower-cased, hashed.
     """
     if not texts:
         return sparse.csr_matrix((0, 1 << FEATURE_BITS), dtype=np.float32)
     characters, row_of = _characters([f" {text.lower()} " for text in texts])
-    keys, rows = _character_ngrams(characters, row_of, reach.characters)
-    word_keys, word_rows = _word_ngrams(characters, row_of, reach.words)
+    keys, rows = _character_ngrams(characters, row_of, ngram_order.characters)
+    word_keys, word_rows = _word_ngrams(characters, row_of, ngram_order.words)
     columns = _buckets(np.concatenate([*keys, *word_keys]))
     every_row = np.concatenate([*rows, *word_rows])
     counts = sparse.csr_matrix(

@@ -62,7 +62,8 @@ def rows_for_labels(
     usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
-    shown = _without(_keyed(shown, f"{seed} {strategy}"), labelled, f"{seed} {strategy}")
+    salt = f"{seed} {strategy}"
+    shown = _without(_keyed(shown, salt), labelled, salt)
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
     )
@@ -87,7 +88,7 @@ def rows_for_labels(
     if strategy == "uncertain":
         first = _keys(texts.orderBy(distance, KEY), most)
     elif strategy == "disagreement":
-        marks = _furthest(texts, other, most, f"{seed} {strategy}")
+        marks = _furthest(texts, other, most, salt)
         first = list(marks)
     nearest = dict.fromkeys(first, (strategy, 1.0))
     left, wanted = n - len(nearest), min(n, count) - len(nearest)
@@ -177,6 +178,7 @@ def _keyed(shown: DataFrame, salt: str) -> DataFrame:
 
 
 def _without(shown: DataFrame, labelled: Sequence[tuple[str, str]], salt: str) -> DataFrame:
+    """`shown`, keyed with `salt`, without the texts of `labelled`, which reach Spark as data and stand in no plan."""
     if not labelled:
         return shown
     known = shown.sparkSession.createDataFrame(list(labelled), f"{PROMPT} string, {COMPLETION} string")

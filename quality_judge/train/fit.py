@@ -32,7 +32,7 @@ from quality_judge.train.hard_negatives import beside_their_originals, with_hard
 from quality_judge.train.implicit_fit import ImplicitBase, ImplicitFitter, implicit_base
 from quality_judge.train.linear import (
     COUNT_SCALES,
-    REACHES,
+    NGRAM_ORDERS,
     SURFACE_STRENGTHS,
     SurfaceFeatures,
     best_linear,
@@ -148,13 +148,13 @@ def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
 
 
 def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:
-    kinds = {reach: SurfaceFeatures(examples.texts, reach) for reach in REACHES}
+    kinds = {ngram_order: SurfaceFeatures(examples.texts, ngram_order) for ngram_order in NGRAM_ORDERS}
     results = []
-    for (reach, features), count_scale in product(kinds.items(), COUNT_SCALES):
+    for (ngram_order, features), count_scale in product(kinds.items(), COUNT_SCALES):
         strength, raw = best_linear(features.matrix(count_scale), examples, folds, SURFACE_STRENGTHS)
-        results.append((order_score(examples, raw, folds >= 0), reach, count_scale, strength, raw))
-    _, reach, count_scale, strength, raw = max(results, key=lambda result: result[0])
-    features, everything = kinds[reach], np.ones(len(examples), bool)
+        results.append((order_score(examples, raw, folds >= 0), ngram_order, count_scale, strength, raw))
+    _, ngram_order, count_scale, strength, raw = max(results, key=lambda result: result[0])
+    features, everything = kinds[ngram_order], np.ones(len(examples), bool)
     linear = fit_linear(features.matrix(count_scale), examples, everything, strength=strength)
-    note = {"longest_ngrams": reach._asdict(), "count_scale": count_scale, "strength": strength}
+    note = {"ngram_order": ngram_order._asdict(), "count_scale": count_scale, "strength": strength}
     return features.model(linear, count_scale), raw, {"surface": note}

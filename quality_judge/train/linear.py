@@ -18,12 +18,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from quality_judge.engine.stacking import SurfaceModel, clipped, weighted
-from quality_judge.engine.surface import LONG, SHORT, Reach, surface_counts, surface_features
+from quality_judge.engine.surface import LONG, SHORT, NgramOrder, surface_counts, surface_features
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.examples import Examples
 
 COUNT_SCALES = (0.0, 0.3)
-REACHES = (LONG, SHORT)
+NGRAM_ORDERS = (LONG, SHORT)
 SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
 MIN_SPREAD = 0.1  # of the median one
@@ -93,7 +93,7 @@ def _spanned(features: Matrix) -> tuple[Matrix, np.ndarray | None]:
 
 
 def standardised(states: np.ndarray, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`states`, (n, W), less their mean over their spread; the mean and the spread, float64 (W,), of rows `among`.
+    """(states − mean) / spread, float64 (n, W); mean and spread, float64 (W,), of the rows `among`, bool (n,), or all.
 
     A base has dimensions that hardly vary. Their spread counts as MIN_SPREAD of the median one, else a head leans on
     them a thousandfold, and loses what it knew as soon as fine-tuning moves them.
@@ -154,9 +154,9 @@ def _fitted_scores(
 class SurfaceFeatures:
     """The design matrix of a set of texts for `fit_linear`, and the way back to a `SurfaceModel`."""
 
-    def __init__(self, texts: Sequence[str], reach: Reach = LONG) -> None:
-        ngrams, self._counts = surface_features(texts, reach), surface_counts(texts)
-        self._reach = np.array(reach, np.int64)
+    def __init__(self, texts: Sequence[str], ngram_order: NgramOrder = LONG) -> None:
+        ngrams, self._counts = surface_features(texts, ngram_order), surface_counts(texts)
+        self._ngram_order = np.array(ngram_order, np.int64)
         seen_in = np.bincount(ngrams.indices, minlength=ngrams.shape[1])
         self._idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
         self._mean, self._scale = self._counts.mean(axis=0), self._counts.std(axis=0) + 1e-6
@@ -172,5 +172,5 @@ class SurfaceFeatures:
         split = len(self._idf)
         return SurfaceModel(
             self._idf, linear.weight[:split].astype(np.float32), self._mean, self._scale,
-            linear.weight[split:] * count_scale, np.array([linear.bias]), self._reach,
+            linear.weight[split:] * count_scale, np.array([linear.bias]), self._ngram_order,
         )  # fmt: skip

@@ -6,7 +6,15 @@ import torch
 from safetensors.torch import load, save
 
 from quality_judge.engine.stacking import SurfaceModel, clipped, stacked, weighted
-from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, SHORT, Reach, surface_counts, surface_features
+from quality_judge.engine.surface import (
+    COUNT_NAMES,
+    FEATURE_BITS,
+    LONG,
+    SHORT,
+    NgramOrder,
+    surface_counts,
+    surface_features,
+)
 from quality_judge.errors import JudgeError
 from quality_judge.judge_spec import Stack
 
@@ -20,12 +28,12 @@ def model(request):
     return SurfaceModel(
         idf=dice.uniform(1, 8, wide).astype(np.float32), ngram_weight=dice.normal(size=wide).astype(np.float32),
         mean=dice.normal(size=narrow), scale=dice.uniform(0.1, 2, narrow), count_weight=dice.normal(size=narrow),
-        bias=np.array([0.5]), reach=np.array(request.param),
+        bias=np.array([0.5]), ngram_order=np.array(request.param),
     )  # fmt: skip
 
 
 def test_the_raw_score_is_what_the_formula_says(model):
-    features = surface_features(TEXTS, Reach(*model.reach)).toarray().astype(np.float64) * model.idf
+    features = surface_features(TEXTS, NgramOrder(*model.ngram_order)).toarray().astype(np.float64) * model.idf
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     counts = np.clip((surface_counts(TEXTS) - model.mean) / model.scale, -4, 4)
     expected = 0.5 + features @ model.ngram_weight.astype(np.float64) + counts @ model.count_weight
@@ -60,11 +68,11 @@ def test_a_missing_or_misshapen_tensor_is_refused(model, name):
             SurfaceModel.from_tensors({**{key: t for key, t in tensors.items() if key != f"surface.{name}"}, **wrong})
 
 
-@pytest.mark.parametrize("reach", [torch.tensor([0, 1]), torch.tensor([5, 10**9]), torch.tensor([2.0, 1.0])])
-def test_ngrams_longer_than_there_are_or_none_at_all_are_refused(model, reach):
+@pytest.mark.parametrize("ngram_order", [torch.tensor([0, 1]), torch.tensor([5, 10**9]), torch.tensor([2.0, 1.0])])
+def test_ngrams_longer_than_there_are_or_none_at_all_are_refused(model, ngram_order):
     tensors = {key: torch.from_numpy(array) for key, array in model.tensors().items()}
-    with pytest.raises(JudgeError, match="reach"):
-        SurfaceModel.from_tensors({**tensors, "surface.reach": reach})
+    with pytest.raises(JudgeError, match="ngram_order"):
+        SurfaceModel.from_tensors({**tensors, "surface.ngram_order": ngram_order})
 
 
 def test_weighting_leaves_its_argument_alone_and_gives_rows_of_length_one():

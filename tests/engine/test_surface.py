@@ -45,15 +45,15 @@ def words_of(text):
     return "".join(c if ord(c) < 0x10000 and (c.isalpha() or c.isdigit()) else " " for c in text).split(" ")
 
 
-def restated(text, reach):
+def restated(text, ngram_order):
     """The features of one text as {column: value}, without numpy."""
     padded = f" {text.lower()} "
     counts = Counter()
-    for size in range(1, reach.characters + 1):
+    for size in range(1, ngram_order.characters + 1):
         for at in range(len(padded) - size + 1):
             counts[column((folded(map(ord, padded[at : at + size])) + size) & MASK)] += 1
     words = [word_hash(word) for word in words_of(padded) if word]
-    for size in range(1, reach.words + 1):
+    for size in range(1, ngram_order.words + 1):
         for at in range(len(words) - size + 1):
             counts[column(folded(words[at : at + size], WORD_SEED))] += 1
     values = {key: 1 + math.log(count) for key, count in counts.items()}
@@ -62,9 +62,9 @@ def restated(text, reach):
 
 
 @given(TEXTS, st.sampled_from([LONG, SHORT]))
-def test_ngram_counts_are_those_of_a_plain_restatement(text, reach):
-    features = surface_features([text], reach)
-    expected = restated(text, reach)
+def test_ngram_counts_are_those_of_a_plain_restatement(text, ngram_order):
+    features = surface_features([text], ngram_order)
+    expected = restated(text, ngram_order)
     assert dict(zip(features.indices.tolist(), features.data.tolist(), strict=True)) == pytest.approx(
         expected, rel=1e-5
     )

@@ -161,8 +161,8 @@ def test_unseen_rows_decide_how_long_the_ngrams_of_the_surface_are(made, tiny_ba
         rows.append(Sample("", text + (f" {told}" if told_by == "words" else ""), good))
     config = made.judge_config(tiny_base("bert"), method="frozen", surface=True)
     found = fit_judge(made.label_set(rows), config)
-    assert found.training["surface"]["longest_ngrams"]["characters"] == longest
-    assert found.surface.reach[0] == longest
+    assert found.training["surface"]["ngram_order"]["characters"] == longest
+    assert found.surface.ngram_order[0] == longest
 
 
 def test_a_pair_with_a_class_of_one_group_still_trains(made, tiny_base):

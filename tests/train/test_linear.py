@@ -145,12 +145,12 @@ def test_the_strength_is_chosen_by_unseen_texts(dice):
     assert order_score(examples, raw, folds >= 0) > 0.6
 
 
-@pytest.mark.parametrize("reach", [LONG, SHORT], ids=["long", "short"])
+@pytest.mark.parametrize("ngram_order", [LONG, SHORT], ids=["long", "short"])
 @pytest.mark.parametrize("count_scale", [0.0, 0.3])
-def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, reach):
+def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, ngram_order):
     texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
     label = np.array([(line % 2 == 0) * 1.0 for line in range(len(texts))])
-    features = SurfaceFeatures(texts, reach)
+    features = SurfaceFeatures(texts, ngram_order)
     matrix = features.matrix(count_scale)
     examples = dataclasses.replace(examples_of(label), texts=texts)
     linear = fit_linear(matrix, examples, all_of(examples), strength=1.0)
