@@ -31,7 +31,7 @@ from quality_judge.train.parallel import Peers, peers
 LEARNING_RATE = {
     ("encoder", "lora"): 1e-3,
     ("decoder", "lora"): 2e-4,
-    ("encoder", "full"): 1e-4,
+    ("encoder", "full"): 5e-5,
     ("decoder", "full"): 1e-5,
     ("encoder", "contrastive"): 1e-4,
     ("decoder", "contrastive"): 2e-5,
