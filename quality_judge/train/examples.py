@@ -6,8 +6,8 @@ It knows nothing of losses or models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +28,8 @@ class Examples:
 
     texts: what is read of each completion. tokens: its ids with prompt and specials. label: P(good), NaN where nobody
     said, float64 (n,). weight: float64 (n,), > 0. categories: 1, 0 or NaN, float64 (n, K). unit: int64 (n,), rising.
-    rank: 0 for the best of its unit, int64 (n,). groups: what may not be split over folds, (m,), see `group_names`.
+    rank: 0 for the best of its unit, the same for tied texts, int64 (n,). groups: what may not be split over folds,
+    (m,), see `group_names`.
     """
 
     texts: list[str]
@@ -83,6 +84,13 @@ class Examples:
 
     def pairs(self, among: np.ndarray | None = None) -> np.ndarray:
         """(better, worse) indices of texts of one unit with different ranks, int64 (p, 2); only texts where `among`."""
+        return self._within_units(among, lambda first, second: bool(self.rank[first] < self.rank[second]))
+
+    def ties(self, among: np.ndarray | None = None) -> np.ndarray:
+        """Indices of texts of one unit with the same rank, which should score alike, int64 (t, 2); as `pairs`."""
+        return self._within_units(among, lambda first, second: bool(self.rank[first] == self.rank[second]))
+
+    def _within_units(self, among: np.ndarray | None, taken: Callable[[int, int], bool]) -> np.ndarray:
         allowed = np.ones(len(self), bool) if among is None else among
         starts = np.flatnonzero(np.diff(self.unit, prepend=-1))
         ends = np.append(starts[1:], len(self))
@@ -90,9 +98,22 @@ class Examples:
             (first, second)
             for start, end in zip(starts, ends, strict=True) if end - start > 1
             for first in range(start, end) for second in range(first + 1, end)
-            if allowed[first] and allowed[second] and self.rank[first] < self.rank[second]
+            if allowed[first] and allowed[second] and taken(first, second)
         ]  # fmt: skip
         return np.array(found, np.int64).reshape(-1, 2)
+
+    def with_behind(self, others: Examples) -> Examples:
+        """These examples and `others` behind them, whose units stay apart from these."""
+        tokens = Ragged(
+            np.concatenate([self.tokens.ids, others.tokens.ids]),
+            np.concatenate([self.tokens.lengths, others.tokens.lengths]),
+        )
+        return replace(
+            self, texts=[*self.texts, *others.texts], tokens=tokens, groups=(*self.groups, *others.groups),
+            label=np.concatenate([self.label, others.label]), weight=np.concatenate([self.weight, others.weight]),
+            categories=np.concatenate([self.categories, others.categories]),
+            unit=np.concatenate([self.unit, others.unit + self.n_units]), rank=np.concatenate([self.rank, others.rank]),
+        )  # fmt: skip
 
     def folds(self, count: int, seed: int) -> np.ndarray:
         """The fold of each text, int64 (n,), groups whole, stratified by label; no more folds than groups."""

@@ -28,7 +28,7 @@ from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key
 from quality_judge.train.examples import Examples, build_examples, category_names
-from quality_judge.train.hard_negatives import beside_their_originals, with_hard_negatives
+from quality_judge.train.hard_negatives import with_attacked_copies
 from quality_judge.train.implicit_fit import ImplicitBase, ImplicitFitter, implicit_base
 from quality_judge.train.linear import (
     COUNT_SCALES,
@@ -54,7 +54,8 @@ MAX_DEVELOPMENT_UNITS = 1500
 class Fitted:
     """A judge before it is calibrated: all it needs to score, and what it said of rows it had not seen.
 
-    raw: out-of-fold raw score of each example, NaN where it was always trained on. examples: what it learnt from.
+    raw: out-of-fold raw score of each example, NaN where it was always trained on. examples: the labels as given; the
+    copies that hard negatives add are learnt from and forgotten, for nobody labelled them.
     states: the untouched base's pooled states of the examples, float64 (n, H).
     """
 
@@ -94,11 +95,10 @@ def fit_judge(
     if config.kind == "verdict":
         ready = verdict_base(base, rubric, config, with_prompts=any(row.prompt for row in labels.rows()))
     encoding, tokenizer_json = (ready.encoding, ready.tokenizer_json) if ready else _plain_encoding(base, config)
-    copied = np.empty(0, np.int64)
+    encoder = Encoder(tokenizer_json, encoding)
+    given = examples = build_examples(labels, encoder, category_names=category_names(labels))
     if config.train.hard_negatives:
-        labels, copied = with_hard_negatives(labels, seed=config.train.seed)
-    examples = build_examples(labels, Encoder(tokenizer_json, encoding), category_names=category_names(labels))
-    examples = beside_their_originals(examples, copied, samples=len(labels.samples))
+        examples = with_attacked_copies(given, labels, encoder, seed=config.train.seed)
     folds = choose_folds(examples, config.train)
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
     key = run_key(config, rubric, examples, folds, base.sha256()) if output else ""
@@ -121,7 +121,8 @@ def fit_judge(
     lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
     return Fitted(
         config, rubric, base, encoding, tokenizer_json, model, adapter, method, lora,
-        surface if stack.surface else None, stack, examples, fitter.states, raw, outputs[:, 1:], training,
+        surface if stack.surface else None, stack, given, fitter.states[: len(given)], raw[: len(given)],
+        outputs[: len(given), 1:], training,
     )  # fmt: skip
 
 

@@ -1,57 +1,74 @@
-"""Labels with attacked copies: bad rows dressed up as training may see it, good rows that mention such things.
+"""Labels with attacked copies: bad rows dressed up as training may see it, and all rows beside words of attacks.
 
-A judge that has met them is harder to please with words; good rows mention them too, so that the words alone say less.
-Both classes gain the same share, so that the base rate stays. It knows no attack or mention that is held out.
+A judge that has met the first is harder to please with words. The second come as twins, which mention words of attacks
+and words of none in the same sentence, and are tied: training holds their scores together, so that the words alone say
+nothing. It knows no attack or mention that is held out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from quality_judge.attacks import dressed, mentioning, shipped_attacks
+from quality_judge.engine.encode import Encoder
 from quality_judge.labels import LabelSet
 from quality_judge.samples import Sample
-from quality_judge.train.examples import Examples
+from quality_judge.train.examples import Examples, build_examples
 
-SHARE = 0.25
+DRESSED_SHARE = 0.25
 ANY_TURN = 2**16  # far more than there are sentences, so that each is drawn about as often
-ORIGIN = "attacked copy of "
 
 
-def with_hard_negatives(labels: LabelSet, *, seed: int) -> tuple[LabelSet, np.ndarray]:
-    """(the labels and copies of SHARE of the samples of each class behind them, the sample each is a copy of).
+@dataclass(frozen=True)
+class Copies:
+    """Attacked copies of samples. copied: which sample each is a copy of, int64 (c,). twins: how many at the end are
+    twins, two and two beside each other."""
 
-    The copies stand behind all other samples; copied: int64 (copies,), places among the samples.
+    samples: tuple[Sample, ...]
+    copied: np.ndarray
+    twins: int
+
+
+def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
+    """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of every sample.
+
+    Both twins together weigh as much as the sample that they are made of.
     """
-    families = [family for family in shipped_attacks().families.values() if family.seen]
     dice = np.random.default_rng(seed)
-    copies, copied = [], []
-    for label in (True, False):
-        among = np.flatnonzero([sample.label is label for sample in labels.samples])
-        chosen = dice.permutation(among)[: int(np.ceil(SHARE * len(among)))]
-        for turn, at in enumerate(chosen.tolist()):
-            sample = labels.samples[at]
-            family = families[turn % len(families)]
-            text = (
-                mentioning(sample.completion, int(dice.integers(ANY_TURN)), trigger=True, training=True)
-                if label
-                else dressed(sample.completion, family, turn // len(families))
-            )
-            copies.append(replace(sample, completion=text, id=None))
-            copied.append(at)
-    origins = [f"{ORIGIN}{labels.sample_origins[at]}" for at in copied]
-    rows: Sequence[Sample] = (*labels.samples, *copies)
-    found = replace(labels, samples=tuple(rows), sample_origins=(*labels.sample_origins, *origins))
-    return found, np.array(copied, np.int64)
+    bad = dice.permutation([at for at, sample in enumerate(samples) if not sample.label]).astype(np.int64)
+    bad = bad[: int(np.ceil(DRESSED_SHARE * len(bad)))]
+    families = [family for family in shipped_attacks().families.values() if family.seen]
+    copies = [
+        _copy(samples[at], dressed(samples[at].completion, families[turn % len(families)], turn // len(families)))
+        for turn, at in enumerate(bad)
+    ]
+    for sample in samples:
+        turn = int(dice.integers(ANY_TURN))
+        for trigger in (True, False):
+            text = mentioning(sample.completion, turn, trigger=trigger, training=True)
+            copies.append(_copy(sample, text, weight=sample.weight / 2))
+    copied = np.concatenate([bad, np.repeat(np.arange(len(samples)), 2)])
+    return Copies(tuple(copies), copied, 2 * len(samples))
 
 
-def beside_their_originals(examples: Examples, copied: np.ndarray, *, samples: int) -> Examples:
-    """The examples, each copy in the group of its original: no fold parts them. samples: how many, copies too."""
-    groups = list(examples.groups)
-    first = samples - len(copied)
-    for number, at in enumerate(copied.tolist()):
-        groups[first + number] = groups[at]
-    return replace(examples, groups=tuple(groups))
+def _copy(sample: Sample, text: str, *, weight: float | None = None) -> Sample:
+    return replace(sample, completion=text, id=None, weight=sample.weight if weight is None else weight)
+
+
+def with_attacked_copies(examples: Examples, labels: LabelSet, encoder: Encoder, *, seed: int) -> Examples:
+    """The examples of `labels`, and behind them copies of its samples, each in the group of its original.
+
+    So no fold parts them. Twins are one unit, and tied.
+    """
+    copies = attacked_copies(labels.samples, seed=seed)
+    if not copies.samples:
+        return examples
+    alone = LabelSet(samples=copies.samples, sample_origins=tuple(labels.sample_origins[at] for at in copies.copied))
+    made = build_examples(alone, encoder, category_names=examples.category_names)
+    groups = [examples.groups[at] for at in copies.copied]  # samples stand first, each a unit of one text
+    first = len(groups) - copies.twins
+    unit = np.concatenate([np.arange(first), first + np.arange(copies.twins) // 2])
+    return examples.with_behind(replace(made, unit=unit, groups=tuple(groups[:first] + groups[first::2])))

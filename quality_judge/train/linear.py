@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -29,6 +30,7 @@ FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
 MIN_SPREAD = 0.1  # of the median one
 MAX_SPANNED_TEXTS = 1500
 SPAN_TOLERANCE = 1e-10
+TIE_STRENGTH = 10.0
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
@@ -47,15 +49,20 @@ class Linear:
 def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, strength: float) -> Linear:
     """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C.
 
-    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts.
+    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts. Dense
+    features hold tied texts together; n-grams do not, since two phrases share too few of them.
     """
     rows, good, weight = examples.verdicts(among)
     pairs = examples.pairs(among)
     if not len(pairs) and len(np.unique(good)) < 2:
         return Linear(np.zeros(features.shape[1]), float(np.log((good.sum() + 1) / ((~good).sum() + 1))))
-    texts, at = np.unique(examples.same[np.concatenate([rows, pairs.ravel()])], return_inverse=True)
+    ties = np.empty((0, 2), np.int64) if sparse.issparse(features) else examples.ties(among)
+    asked = [rows, *pairs.T, *ties.T]
+    texts, at = np.unique(examples.same[np.concatenate(asked)], return_inverse=True)
     seen, back = _spanned(features[texts])
-    better, worse = at[len(rows) :].reshape(-1, 2).T
+    _, better, worse, one, other = np.split(at, np.cumsum([len(part) for part in asked])[:-1])
+    hold = _holding(seen[one] - seen[other]) if len(ties) else None
+    seen = seen if hold is None else solve_triangular(hold, seen.T, lower=True).T
     difference = seen[better] - seen[worse]
     share = 0.5 / np.bincount(examples.unit[pairs[:, 0]])[examples.unit[pairs[:, 0]]] if len(pairs) else np.zeros(0)
     parts = [seen[at[: len(rows)]], difference, -difference]
@@ -63,7 +70,17 @@ def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, stren
     target = np.concatenate([good, np.ones(len(pairs), bool), np.zeros(len(pairs), bool)])
     weights = np.concatenate([weight, share, share])
     found = _logistic(design, target, weights, strength, intercept=len(rows) > 0)
-    return found if back is None else Linear(np.asarray(features[texts].T @ (back @ found.weight)).ravel(), found.bias)
+    weight = found.weight if hold is None else solve_triangular(hold.T, found.weight)
+    return Linear(weight if back is None else np.asarray(features[texts].T @ (back @ weight)).ravel(), found.bias)
+
+
+def _holding(difference: np.ndarray) -> np.ndarray:
+    """L, lower triangular (k, k), with LLᵀ = I + TIE_STRENGTH·DᵀD of the differences D (t, k) of tied texts.
+
+    |Lᵀw|² = |w|² + TIE_STRENGTH·Σ(w·d)², so that the same penalty over Lᵀw holds ties together, as within-class
+    covariance normalisation does for what is one speaker (Hatch, Kajarekar & Stolcke 2006).
+    """
+    return np.linalg.cholesky(np.eye(difference.shape[1]) + TIE_STRENGTH * difference.T @ difference)
 
 
 def _logistic(design: Matrix, target: np.ndarray, weight: np.ndarray, strength: float, *, intercept: bool) -> Linear:

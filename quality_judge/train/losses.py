@@ -117,6 +117,21 @@ def contrastive(states: Tensor, label: Tensor, temperature: float) -> Tensor:
     return -((log_probability * positive).sum(1)[count > 0] / count[count > 0]).mean()
 
 
+def tie(one: Tensor, other: Tensor) -> Tensor:
+    """Per-tie half squared distance ½ (one − other)², shape (T,): texts that should score alike are held together.
+
+    It is what stability training does to a picture and its distorted copy (Zheng et al. 2016, arXiv 1604.04326).
+    """
+    return 0.5 * (one - other) ** 2
+
+
+def tied_pairs(unit: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """(one, other): indices of all texts of one unit with the same rank, each (T,), every two of them once."""
+    alike = (unit[:, None] == unit[None, :]) & (rank[:, None] == rank[None, :])
+    one, other = torch.nonzero(torch.triu(alike, diagonal=1), as_tuple=True)
+    return one, other
+
+
 def ordered_pairs(unit: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """(better, worse): indices of all texts of one unit with different ranks, each (P,)."""
     better, worse = torch.nonzero((unit[:, None] == unit[None, :]) & (rank[:, None] < rank[None, :]), as_tuple=True)

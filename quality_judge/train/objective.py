@@ -19,6 +19,7 @@ from quality_judge.train.forward import padded_ids
 # A little logistic loss beside KTO, whose gradient vanishes on rows it is far from: with 17,000 labels its second epoch
 # ends at an AUC of .857, at .842 without. One run each, see benchmarks/NOTES.md.
 LOGISTIC_SHARE = 0.1
+TIE_WEIGHT = 1.0
 
 
 def asks_reference(config: TrainConfig) -> bool:
@@ -60,7 +61,7 @@ class Objective:
         output = model(ids.to(device), lengths.to(device)).float().cpu()[torch.from_numpy(back)]
         score, at = output[:, 0], torch.from_numpy(rows)
         total = self._labels(score, at, warm) + self._orders(score, at) + self._categories(output[:, 1:], at)
-        return (total + self._anchored(score, at)) / len(torch.unique(self.unit[at]))
+        return (total + self._ties(score, at) + self._anchored(score, at)) / len(torch.unique(self.unit[at]))
 
     def _labels(self, score: Tensor, at: Tensor, warm: bool) -> Tensor:
         labelled = ~torch.isnan(self.label[at])
@@ -96,6 +97,10 @@ class Objective:
         reference = self.reference[at]
         each = losses.dpo(score[better], score[worse], reference[better], reference[worse], beta=self.config.beta)
         return losses.mean_by(unit[better], each).sum()
+
+    def _ties(self, score: Tensor, at: Tensor) -> Tensor:
+        one, other = losses.tied_pairs(self.unit[at], self.rank[at])
+        return TIE_WEIGHT * losses.tie(score[one], score[other]).sum()
 
     def _categories(self, output: Tensor, at: Tensor) -> Tensor:
         if not output.shape[1]:

@@ -52,6 +52,20 @@ def test_a_frozen_judge_has_no_adapter(fitted):
     assert found.training["epochs"] == 0
 
 
+@pytest.mark.parametrize("method", ["frozen", "full"])
+def test_attacked_copies_are_learnt_from_and_not_kept(fitted, method):
+    """Nobody labelled them: calibration, audit and baselines see the labels as given."""
+    found, _, _ = fitted("bert", method=method, hard_negatives=True)
+    plain, _, _ = fitted("bert", method=method)
+    n = len(found.examples)
+    assert found.examples.texts == plain.examples.texts
+    assert found.training["texts"] > 3 * n
+    assert len(found.states) == len(found.raw) == len(found.category_raw) == n
+    assert not np.isnan(found.raw).any()
+    assert not np.array_equal(found.raw, plain.raw)
+    assert roc_auc(found.examples.label == 1, found.raw) > 0.9
+
+
 @pytest.mark.parametrize("model_type", ["bert", "llama"])
 def test_labels_orders_and_categories_are_learnt_together(fitted, model_type):
     found, _, _ = fitted(model_type, "mixed", method="lora", learning_rate=1e-3)

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from quality_judge.engine.encode import Ragged
 from quality_judge.engine.surface import LONG, SHORT
 from quality_judge.train.examples import Examples
 from quality_judge.train.linear import (
+    TIE_STRENGTH,
     Linear,
     SurfaceFeatures,
     best_linear,
@@ -109,6 +111,28 @@ def test_one_class_alone_gives_a_constant_and_no_failure(dice, label, sign):
     raw = fit_linear(features, examples, all_of(examples), strength=1.0).raw(features)
     assert np.ptp(raw) == 0
     assert sign * raw[0] > 0
+
+
+@pytest.mark.parametrize("width", [4, 60])
+def test_tied_texts_are_held_together_as_the_penalty_says(dice, width):
+    """Against a general optimiser, with fewer features than texts and with more."""
+    features = dice.normal(size=(30, width))
+    label = (features[:, 0] + 0.3 * dice.normal(size=30) > 0).astype(float)
+    examples = examples_of(label, np.repeat(np.arange(15), 2), np.zeros(30, int))
+    found = fit_linear(features, examples, all_of(examples), strength=0.5)
+    share, sign = 15 / np.bincount(label.astype(int)), 2 * label - 1
+
+    def penalised(at):
+        each = np.logaddexp(0, -sign * (features @ at[1:] + at[0]))
+        apart = (features[::2] - features[1::2]) @ at[1:]
+        return 0.5 * (share[label.astype(int)] * each).sum() + 0.5 * at[1:] @ at[1:] + 5 * (apart**2).sum()
+
+    best = minimize(penalised, np.zeros(width + 1), options={"gtol": 1e-6})
+    assert TIE_STRENGTH == 10
+    np.testing.assert_allclose(np.concatenate([[found.bias], found.weight]), best.x, atol=2e-3)
+    untied = fit_linear(features, examples_of(label), all_of(examples), strength=0.5)
+    distances = [np.abs(model.raw(features[::2]) - model.raw(features[1::2])).mean() for model in (found, untied)]
+    assert distances[0] < 0.3 * distances[1]
 
 
 def test_order_score_is_the_mean_of_what_labels_and_pairs_say():

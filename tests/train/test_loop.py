@@ -1,5 +1,7 @@
 """The training loop: every unit once an epoch, the best epoch kept, one seed one judge, and collapse never passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from quality_judge.train.fit import choose_folds, fit_judge
 from quality_judge.train.forward import padded_ids, predicted
 from quality_judge.train.loop import MAX_ELEMENT_TEXTS, batch_size, batches, elements, refuse_collapse, train_model
 from quality_judge.train.model_fit import ModelFitter
-from quality_judge.train.objective import LOGISTIC_SHARE, Objective
+from quality_judge.train.objective import LOGISTIC_SHARE, TIE_WEIGHT, Objective
 
 
 def lengths_only(unit_sizes, lengths):
@@ -149,6 +151,14 @@ def test_a_ranking_counts_as_one_unit_the_mean_of_its_pairs(build):
     pairs = [bradley_terry(-0.5, 0.1), bradley_terry(-0.5, 0.9), bradley_terry(0.1, 0.9)]
     expected = (bradley_terry(0.3, 1.0) + np.mean(pairs)) / 2
     assert loss_of(examples, np.array(scores)[:, None]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tied_labels_are_learnt_each_and_held_together(build):
+    alone = build([Sample("", "one", True), Sample("", "two", True)])
+    tied = replace(alone, unit=np.zeros(2, np.int64), groups=alone.groups[:1])
+    scores = np.array([[0.4], [-1.0]])
+    labels = 2 * loss_of(alone, scores, loss="bce")
+    assert loss_of(tied, scores, loss="bce") == pytest.approx(labels + TIE_WEIGHT * 0.5 * 1.4**2, rel=1e-5)
 
 
 def test_a_ranking_may_be_learnt_as_a_chain_of_choices(build):

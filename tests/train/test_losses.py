@@ -127,6 +127,13 @@ def test_tied_texts_are_never_set_against_each_other(loss):
     assert loss(tensor([1.0, 0.2]), *order(1, 1)).shape == (0,)
 
 
+def test_a_tie_is_half_the_squared_distance_of_every_two_texts_of_one_unit_and_rank():
+    scores, unit, rank = tensor([0.5, 2.0, -1.0, 7.0]), torch.tensor([3, 3, 3, 5]), torch.tensor([1, 1, 0, 1])
+    one, other = losses.tied_pairs(unit, rank)
+    assert (one.tolist(), other.tolist()) == ([0], [1])
+    assert losses.tie(scores[one], scores[other]).tolist() == [0.5 * 1.5**2]
+
+
 @given(scores=st.lists(st.floats(-5, 5), min_size=3, max_size=6))
 def test_slopes_of_the_losses_of_orders_are_those_of_finite_differences(scores):
     unit, rank = order(*range(len(scores)))
