@@ -55,11 +55,11 @@ def cross_encoder(task: dict) -> np.ndarray:
     model = CrossEncoder(base_folder(), num_labels=1, max_length=256)
     rows = task["train"] or [row for p, a, b in task["pairs"] for row in ((p, a, 1), (p, b, 0))]
     data = Dataset.from_dict({
-        "prompt": [p for p, _, _ in rows], "text": [t for _, t, _ in rows], "label": [float(y) for _, _, y in rows],
+        "first": [p for p, _, _ in rows], "second": [t for _, t, _ in rows], "label": [float(y) for _, _, y in rows],
     })  # fmt: skip
     arguments = CrossEncoderTrainingArguments(
         output_dir="cross-encoder", num_train_epochs=4, per_device_train_batch_size=16, learning_rate=2e-5,
-        warmup_ratio=0.1, seed=SEED, save_strategy="no", report_to="none",
+        warmup_steps=0.1, seed=SEED, save_strategy="no", report_to="none",
     )  # fmt: skip
     CrossEncoderTrainer(model=model, args=arguments, train_dataset=data, loss=BinaryCrossEntropyLoss(model)).train()
     return np.asarray(model.predict([(p, t) for p, t in task["test"]], activation_fn=_identity()), float)
