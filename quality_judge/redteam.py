@@ -57,16 +57,19 @@ class Answers:
     kept: np.ndarray
 
 
-def measured(scorer: Scorer, labels: LabelSet | None = None) -> dict[str, Any]:
+def measured(scorer: Scorer, labels: LabelSet | None = None, *, threshold: float | None = None) -> dict[str, Any]:
     """What each attack does to the judge, ready for JSON; with `labels`, to bad and good rows of the labels' own kind.
 
     families: flips of n bad rows below the threshold with a 95% Wilson interval, mean shift of the logit, and the
-    same among rows within one logit of the threshold. Raises InputError for a judge without a threshold.
+    same among rows within one logit of the threshold. threshold: a probability, the judge's own by default. Raises
+    InputError for a judge without one, and for one outside (0, 1).
     """
-    threshold = scorer.judge.spec.threshold
+    threshold = scorer.judge.spec.threshold if threshold is None else threshold
     if threshold is None:
         raise InputError("the judge has no threshold, so nothing can flip; calibrate it with labels of good and bad")
-    bad, good = carriers(scorer, labels)
+    if not 0 < threshold < 1:
+        raise InputError(f"a threshold is a probability above 0 and below 1; got {threshold}")
+    bad, good = carriers(scorer, labels, threshold)
     said = _Judged(scorer, threshold)
     clean = said.of(bad)
     families = {
@@ -86,7 +89,7 @@ def measured(scorer: Scorer, labels: LabelSet | None = None) -> dict[str, Any]:
     }
 
 
-def carriers(scorer: Scorer, labels: LabelSet | None) -> tuple[list[Row], list[Row]]:
+def carriers(scorer: Scorer, labels: LabelSet | None, threshold: float) -> tuple[list[Row], list[Row]]:
     """(bad rows, good rows): our own, or up to MOST_CARRIERS of each from the labels, half of them likely to flip.
 
     Raises InputError for labels with fewer than MIN_CARRIERS of either.
@@ -100,14 +103,14 @@ def carriers(scorer: Scorer, labels: LabelSet | None) -> tuple[list[Row], list[R
         if len(found) < MIN_CARRIERS:
             kind = "good" if label else "bad"
             raise InputError(f"the labels hold {len(found)} {kind} rows; at least {MIN_CARRIERS} of both are needed")
-    return _hardest(scorer, rows[False], high=True), _hardest(scorer, rows[True], high=False)
+    bad, good = (_hardest(scorer, rows[label], threshold, high=not label) for label in (False, True))
+    return bad, good
 
 
-def _hardest(scorer: Scorer, rows: list[Row], *, high: bool) -> list[Row]:
+def _hardest(scorer: Scorer, rows: list[Row], threshold: float, *, high: bool) -> list[Row]:
     """Of the rows on the right side of the threshold half are those nearest to it, half are spread over the rest."""
     if len(rows) <= MOST_CARRIERS:
         return rows
-    threshold = scorer.judge.spec.threshold or 0.5
     probability = _scored(scorer, rows).probability
     right = np.flatnonzero(probability < threshold if high else probability >= threshold)
     order = right[np.argsort(np.abs(probability[right] - threshold), kind="stable")]

@@ -188,6 +188,18 @@ def test_a_judge_without_a_threshold_is_refused():
         measured(judge)
 
 
+def test_a_threshold_that_is_given_counts_instead_of_the_judges_own_and_must_be_a_probability():
+    judge = Believer("SYSTEM MODE ON")
+    assert measured(judge, threshold=0.5) == measured(judge)
+    strict = measured(judge, threshold=0.95)
+    assert (strict["threshold"], strict["held_out"]["flips"], strict["over_defence"]["n"]) == (0.95, 0, 0)
+    judge.judge.spec.threshold = None
+    assert measured(judge, threshold=0.5)["held_out"]["flips"] > 0
+    for wrong in (0.0, 1.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="above 0 and below 1"):
+            measured(judge, threshold=wrong)
+
+
 def test_a_judge_that_keeps_no_look_alike_says_so():
     class Harsh(Believer):
         def score(self, texts, prompts=None):

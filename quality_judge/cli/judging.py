@@ -42,6 +42,7 @@ def score_file(
 def redteam(
     judge: Annotated[Path, typer.Argument(help="folder of the judge")],
     labels: Annotated[list[Path] | None, typer.Option(help="label files whose rows are attacked, not our own")] = None,
+    threshold: Annotated[float | None, typer.Option(help="the least P(good) that counts as kept")] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
     save: Annotated[Path | None, typer.Option(help="folder of a new judge with the result in its card")] = None,
 ) -> None:
@@ -52,7 +53,7 @@ def redteam(
     from quality_judge.redteam import in_words, measured
 
     trusted = load_judge(judge)
-    found = measured(load_scorer(trusted), load_labels(labels) if labels else None)
+    found = measured(load_scorer(trusted), load_labels(labels) if labels else None, threshold=threshold)
     typer.echo("\n".join(in_words(found)))
     if output:
         write_metrics(output, found)
