@@ -30,7 +30,7 @@ FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
 MIN_SPREAD = 0.1  # of the median one
 MAX_SPANNED_TEXTS = 1500
 SPAN_TOLERANCE = 1e-10
-TIE_STRENGTH = 10.0
+TIE_STRENGTH = 10.0  # 1 to 100 do as well, see benchmarks/NOTES.md
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
@@ -49,8 +49,8 @@ class Linear:
 def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, strength: float) -> Linear:
     """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C.
 
-    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts. Dense
-    features hold tied texts together; n-grams do not, since two phrases share too few of them.
+    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts. Tied texts
+    are held together by dense features alone: by n-grams it changed little (benchmarks/NOTES.md).
     """
     rows, good, weight = examples.verdicts(among)
     pairs = examples.pairs(among)

@@ -19,7 +19,7 @@ from quality_judge.train.forward import padded_ids
 # A little logistic loss beside KTO, whose gradient vanishes on rows it is far from: with 17,000 labels its second epoch
 # ends at an AUC of .857, at .842 without. One run each, see benchmarks/NOTES.md.
 LOGISTIC_SHARE = 0.1
-TIE_WEIGHT = 1.0
+TIE_WEIGHT = 1.0  # beside a label's 1; what it does stands in benchmarks/NOTES.md
 
 
 def asks_reference(config: TrainConfig) -> bool:
