@@ -49,8 +49,8 @@ class Linear:
 def fit_linear(features: Matrix, examples: Examples, among: np.ndarray, *, strength: float) -> Linear:
     """The class-balanced L2 logistic model of the texts where `among`, bool (n,). strength: sklearn's C.
 
-    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts. Tied texts
-    are held together by dense features alone: by n-grams it changed little (benchmarks/NOTES.md).
+    Of one class and no order nothing can be learnt: then it is a constant, the log-odds of the smoothed counts. Tied
+    texts are held together by dense features alone: by n-grams it changed little (benchmarks/NOTES.md).
     """
     rows, good, weight = examples.verdicts(among)
     pairs = examples.pairs(among)
