@@ -151,6 +151,11 @@ def _merges(model: Any) -> list[tuple[str, str]]:
 
 
 def _normalizer(spec: Any) -> normalizers.Normalizer:
+    """What sentencepiece does to a text first.
+
+    Where its rules change a character, `Precompiled` puts what that becomes in place of the whole grapheme: a mark
+    behind it (U+0300 behind ¨) is lost, which sentencepiece keeps.
+    """
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
