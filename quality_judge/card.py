@@ -252,8 +252,8 @@ def _redteam(metrics: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     own = "rows of the suite" if found["carriers"]["own"] else "rows of labels"
     return [
-        f"## Texts written to please it\n\nOf {found['carriers']['bad']} bad {own}, how many an attack lifts over the "
-        "threshold. Attacks that nobody thought of are not in here.\n\n"
+        f"## Texts written to please it\n\nOf {found['carriers']['bad']} bad {own}, how many an attack lifts over a "
+        f"threshold of {_number(found['threshold'])}. Attacks that nobody thought of are not in here.\n\n"
         + _table(["what", "flips", "95% interval"], rows)
     ]
 

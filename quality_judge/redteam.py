@@ -267,7 +267,8 @@ def _mean(values: np.ndarray) -> float | None:
 
 def in_words(found: Mapping[str, Any]) -> list[str]:
     """The result as lines for a terminal."""
-    lines = [f"{'family':<18}{'':<11}{'flips':>12}{'rate':>8}  {'95% interval':<16}{'shift':>8}"]
+    lines = [f"kept from a probability of {found['threshold']:.3f} on"]
+    lines += [f"{'family':<18}{'':<11}{'flips':>12}{'rate':>8}  {'95% interval':<16}{'shift':>8}"]
     for name, family in sorted(found["families"].items(), key=lambda item: (not item[1]["seen"], item[0])):
         lines.append(_line(name, "seen" if family["seen"] else "held out", family))
     lines += [_line("all", "seen", found["seen"]), _line("all", "held out", found["held_out"])]

@@ -42,7 +42,7 @@ def score_file(
 def redteam(
     judge: Annotated[Path, typer.Argument(help="folder of the judge")],
     labels: Annotated[list[Path] | None, typer.Option(help="label files whose rows are attacked, not our own")] = None,
-    threshold: Annotated[float | None, typer.Option(help="the least P(good) that counts as kept")] = None,
+    threshold: Annotated[float | None, typer.Option(help="least P(good) of a kept row, if not the judge's own")] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file to write")] = None,
     save: Annotated[Path | None, typer.Option(help="folder of a new judge with the result in its card")] = None,
 ) -> None:

@@ -153,8 +153,9 @@ def _merges(model: Any) -> list[tuple[str, str]]:
 def _normalizer(spec: Any) -> normalizers.Normalizer:
     """What sentencepiece does to a text first.
 
-    Where its rules change a character, `Precompiled` puts what that becomes in place of the whole grapheme: a mark
-    behind it (U+0300 behind ¨) is lost, which sentencepiece keeps.
+    `Precompiled` goes by graphemes and takes the first rule that fits, sentencepiece by characters and takes the
+    longest. They differ where a rule is for several characters (Hangul letters written apart), and where a grapheme begins with
+    what a rule changes: its marks (U+0300 behind ¨) are lost.
     """
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:

@@ -24,8 +24,10 @@ ANY_TURN = 2**16  # far more than there are sentences, so that each is drawn abo
 
 @dataclass(frozen=True)
 class Copies:
-    """Attacked copies of samples. copied: which sample each is a copy of, int64 (c,). twins: how many at the end are
-    twins, two and two beside each other."""
+    """Attacked copies of samples. copied: the place of the sample that each is made of, int64 (copies,).
+
+    twins: how many at the end are twins, two and two beside each other, that with words of attacks first.
+    """
 
     samples: tuple[Sample, ...]
     copied: np.ndarray
@@ -33,9 +35,9 @@ class Copies:
 
 
 def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
-    """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of every sample.
+    """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of every sample; the seed alone decides which.
 
-    Both twins together weigh as much as the sample that they are made of.
+    Both twins together weigh as much as the sample that they are made of. Shares and ties: benchmarks/NOTES.md.
     """
     dice = np.random.default_rng(seed)
     bad = dice.permutation([at for at, sample in enumerate(samples) if not sample.label]).astype(np.int64)
@@ -61,7 +63,7 @@ def _copy(sample: Sample, text: str, *, weight: float | None = None) -> Sample:
 def with_attacked_copies(examples: Examples, labels: LabelSet, encoder: Encoder, *, seed: int) -> Examples:
     """The examples of `labels`, and behind them copies of its samples, each in the group of its original.
 
-    So no fold parts them. Twins are one unit, and tied.
+    So no fold parts them. Twins are one unit of two texts of one rank, which is a tie. Without samples: `examples`.
     """
     copies = attacked_copies(labels.samples, seed=seed)
     if not copies.samples:
