@@ -154,8 +154,8 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
     """What sentencepiece does to a text first.
 
     `Precompiled` goes by graphemes and takes the first rule that fits, sentencepiece by characters and takes the
-    longest. They differ where a rule is for several characters (Hangul letters written apart), and where a grapheme begins with
-    what a rule changes: its marks (U+0300 behind ¨) are lost.
+    longest. They differ where a rule is for several characters (Hangul letters written apart), and where a grapheme
+    begins with what a rule changes: its marks (U+0300 behind ¨) are lost.
     """
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
