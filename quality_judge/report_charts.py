@@ -18,6 +18,8 @@ MAX_SLICES = 15
 MAX_REASONS = 5
 MAX_CONTENDERS = 12
 MAX_POINTS = 120
+LABEL_SPAN = 0.165  # of the histogram's axis: a name and a number
+NUMBER_SPAN = 0.1  # of the trade-off's
 
 View = dict[str, Any]
 
@@ -85,16 +87,22 @@ def histogram(profile: ScoreProfile, marks: Sequence[tuple[str, float]]) -> View
                     {"name": name, "rows": bins[index], "low": index / BINS, "high": (index + 1) / BINS, **place}
                 )
     grid = [{"rows": tick, "y": floor - height * tick / ticks[-1]} for tick in ticks]
-    return {"bars": bars, "marks": _marks(marks), "grid": grid}
+    return {"bars": bars, "marks": _marks(marks, span=LABEL_SPAN, levels=3), "grid": grid}
 
 
-def _marks(thresholds: Sequence[tuple[str, float]]) -> list[View]:
-    """The thresholds in [0, 1] and where their labels stand: neighbours on two lines, turned near the right edge."""
+def _marks(thresholds: Sequence[tuple[str, float]], *, span: float, levels: int, centred: bool = False) -> list[View]:
+    """The thresholds in [0, 1] and where their labels stand: on the first line with room, turned near the right edge.
+
+    span: the width of a label, as a part of the axis. Without room on any of the lines it takes the emptiest.
+    """
     marks: list[View] = []
-    for name, value in thresholds:
-        if 0 <= value <= 1:
-            close = bool(marks) and value - marks[-1]["value"] < 0.2 and not marks[-1]["level"]
-            marks.append({"name": name, "value": value, "level": int(close), "turned": value > 0.8})
+    ends = [-1.0] * levels
+    for name, value in sorted((mark for mark in thresholds if 0 <= mark[1] <= 1), key=lambda mark: mark[1]):
+        turned = not centred and value > 1 - span
+        start = value - (span / 2 if centred else span * turned)
+        level = next((line for line, end in enumerate(ends) if end <= start), ends.index(min(ends)))
+        ends[level] = start + span
+        marks.append({"name": name, "value": value, "level": level, "turned": turned})
     return marks
 
 
@@ -138,7 +146,8 @@ def tradeoff(curve: Sequence[Mapping[str, Any]], marks: Sequence[tuple[str, floa
         name: [(each["threshold"], value) for each in kept if (value := _unit(each.get(name))) is not None]
         for name in ("precision", "recall", "keep_rate")
     }
-    return {"lines": {name: points for name, points in lines.items() if points}, "marks": _marks(marks)}
+    placed = _marks(marks, span=NUMBER_SPAN, levels=2, centred=True)
+    return {"lines": {name: points for name, points in lines.items() if points}, "marks": placed}
 
 
 def slice_chart(column: str, rows: Sequence[SliceRow]) -> View:

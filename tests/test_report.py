@@ -13,7 +13,7 @@ from quality_judge.errors import InputError
 from quality_judge.pages import LANGUAGES, brief, page_words
 from quality_judge.profile import BINS, ScoreProfile, SliceRow
 from quality_judge.report import ReportData, render_report, write_report
-from quality_judge.report_charts import MAX_REASONS
+from quality_judge.report_charts import LABEL_SPAN, MAX_REASONS, histogram
 from quality_judge.scores import CODES, DECISIONS, FLAGS
 
 SOURCES = (
@@ -398,3 +398,13 @@ def test_text_has_contrast_in_light_and_dark():
                 assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
             for shape in ("keep", "drop", "second"):
                 assert contrast(palette[shape], palette[ground]) >= 3, (shape, ground)
+
+
+@given(st.lists(st.floats(0, 1), max_size=3) | st.just([0.4, 0.5654, 0.7, 0.8125, 0.9793]))
+def test_labels_of_thresholds_stand_inside_the_histogram_and_never_on_each_other(values):
+    marks = histogram(sample_profile(), [(f"mark {at}", value) for at, value in enumerate(values)])["marks"]
+    assert sorted(mark["value"] for mark in marks) == sorted(values)
+    spans = [(mark["level"], mark["value"] - LABEL_SPAN * mark["turned"]) for mark in marks]
+    for at, (level, start) in enumerate(spans):
+        assert -1e-9 <= start <= 1 - LABEL_SPAN + 1e-9
+        assert all(other != level or abs(begin - start) >= LABEL_SPAN - 1e-9 for other, begin in spans[:at])
