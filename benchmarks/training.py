@@ -5,8 +5,9 @@
 
 `ours` is `fit_judge` with the default configuration; tfidf_logistic, frozen_base and length_only are its baselines.
 setfit and cross_encoder run in an environment of their own (`make bench-training` makes it), data_juicer is that
-project's pipeline (tokenizer, HashingTF, logistic regression) on Spark. Cells that stand in the output are not run
-again, so a run can be stopped and taken up. Labels are those of ../shared/data; with --short those of the demo.
+project's pipeline (tokenizer, HashingTF, logistic regression) on Spark, trl_reward learns from orders alone. Cells that
+stand in the output are not run again, so a run can be stopped and taken up. Labels are those of ../shared/data; with
+--short those of the demo.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_peers import PEERS
+from training_peers import LABELS_ALONE, OF_THIS_PROJECT, ORDERS_ALONE, PEERS
 from training_table import write_table
 
 from quality_judge.config import conf_folder, load_judge_config
@@ -72,6 +73,12 @@ def wanted(options: argparse.Namespace) -> Iterator[Cell]:
             for name in options.sets:
                 for method in options.methods:
                     yield Cell(name, size, seed, method)
+
+
+def can_run(cell: Cell) -> bool:
+    """Whether the method learns from what the set holds: orders alone, or labels."""
+    orders = cell.set == "convarg"
+    return not (orders and cell.method in LABELS_ALONE) and (orders or cell.method not in ORDERS_ALONE)
 
 
 def labels_of(cell: Cell) -> tuple[LabelSet, LabelSet]:
@@ -135,7 +142,7 @@ def run_cell(cell: Cell, options: argparse.Namespace) -> dict[Cell, dict]:
         overrides = ["train.below_baseline=allow", *(SETS[cell.set][2] if cell.set in SETS else []), *options.set]
         results = our_scores(train, test, overrides)
     else:
-        python = sys.executable if cell.method == "data_juicer" else options.peer_python
+        python = sys.executable if cell.method in OF_THIS_PROJECT else options.peer_python
         results = {cell.method: peer_scores(cell.method, train, test, python)}
     return {
         Cell(cell.set, cell.size, cell.seed, method): entry(metrics, seconds)
@@ -158,7 +165,7 @@ def main(options: argparse.Namespace) -> None:
     known = json.loads(output.read_text()) if output.exists() else {"machine": {}, "cells": []}
     done = {Cell(**{key: cell[key] for key in ("set", "size", "seed", "method")}): cell for cell in known["cells"]}
     for cell in wanted(options):
-        if cell in done or (cell.set == "convarg" and cell.method in ("setfit", "data_juicer")):
+        if cell in done or not can_run(cell):
             continue
         for key, value in run_cell(cell, options).items():
             done[key] = {**key.__dict__, **value}

@@ -1,6 +1,7 @@
 """The peers of `training.py`, each as its own documentation shows it: task.json in, raw scores of the test rows out.
 
-Run by the interpreter of the peers' environment. Nothing of quality_judge is used but the path of the packaged base.
+Run by the interpreter of the peers' environment, or of this project (OF_THIS_PROJECT). Nothing of quality_judge is
+used but the path of the packaged base.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
-PEERS = ("setfit", "cross_encoder", "data_juicer")
+PEERS = ("setfit", "cross_encoder", "data_juicer", "trl_reward")
+OF_THIS_PROJECT = ("data_juicer", "trl_reward")  # run by the interpreter of this project, which has what they need
+LABELS_ALONE, ORDERS_ALONE = ("setfit", "data_juicer"), ("trl_reward",)
 SETFIT_ITERATIONS = ((64, 20), (10**12, 5))  # its default is 20; fewer, so that hundreds of labels end at all
 SEED = 0
 
@@ -82,6 +87,33 @@ def data_juicer(task: dict) -> np.ndarray:
     return np.array([row["rawPrediction"][1] for row in sorted(rows, key=lambda row: row["at"])])
 
 
+def trl_reward(task: dict) -> np.ndarray:
+    """TRL's RewardTrainer with its defaults (3 epochs of 8 pairs at 1e-4), which leaves out pairs beyond 256 tokens."""
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from trl import RewardConfig, RewardTrainer
+
+    torch.manual_seed(SEED)  # of the new head
+    tokenizer = AutoTokenizer.from_pretrained(base_folder())
+    model = AutoModelForSequenceClassification.from_pretrained(base_folder(), num_labels=1)
+    data = Dataset.from_dict({
+        "chosen": [joined(p, better) for p, better, _ in task["pairs"]],
+        "rejected": [joined(p, worse) for p, _, worse in task["pairs"]],
+    })  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = RewardConfig(
+            output_dir=scratch, max_length=256, eos_token=tokenizer.sep_token, seed=SEED, save_strategy="no",
+            report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), gradient_checkpointing=False,
+        )  # fmt: skip
+        RewardTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer).train()
+    found, texts = [], [joined(p, t) for p, t in task["test"]]
+    for at in range(0, len(texts), 32):
+        batch = tokenizer(texts[at : at + 32], truncation=True, max_length=256, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            found.append(model(**batch.to(model.device)).logits[:, 0].float().cpu().numpy())
+    return np.concatenate(found)
+
+
 def _logistic():
     from sklearn.linear_model import LogisticRegression
 
@@ -89,14 +121,11 @@ def _logistic():
 
 
 def _identity():
-    import torch
-
     return torch.nn.Identity()
 
 
 if __name__ == "__main__":
     method, task_file, answer_file = sys.argv[1:]
-    answered = {"setfit": setfit, "cross_encoder": cross_encoder, "data_juicer": data_juicer}[method](
-        json.loads(Path(task_file).read_text())
-    )
+    peers = {"setfit": setfit, "cross_encoder": cross_encoder, "data_juicer": data_juicer, "trl_reward": trl_reward}
+    answered = peers[method](json.loads(Path(task_file).read_text()))
     Path(answer_file).write_text(json.dumps([float(value) for value in answered]))

@@ -35,7 +35,7 @@ from quality_judge.stats.calibration import (
 from quality_judge.stats.cascade import BandChoice, choose_band, nested_bands
 from quality_judge.stats.certificate import Promises, Targets
 from quality_judge.stats.fresh import certify_fresh
-from quality_judge.stats.metrics import reliability_curve, summarise, threshold_curve
+from quality_judge.stats.metrics import Clusters, reliability_curve, summarise, threshold_curve
 from quality_judge.stats.thresholds import best_threshold, certify_all, proposed_cut
 
 DEFAULT_THRESHOLD = 0.5
@@ -78,6 +78,10 @@ def measure(scored: ScoredLabels, *, threshold: float | np.ndarray | None) -> di
         flat.label[at] == 1, raw[at], probability[at], threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
         pairs=(raw[flat.pairs[:, 0]], raw[flat.pairs[:, 1]]) if len(flat.pairs) else None,
         rankings=[raw[indices] for indices in flat.rankings] or None, categories=categories or None,
+        clusters=Clusters(
+            flat.clusters(at), flat.clusters(flat.pairs[:, 0]),
+            flat.clusters(np.array([indices[0] for indices in flat.rankings], np.int64)),
+        ),
     )  # fmt: skip
     if np.isfinite(scored.raw).any() and not np.isfinite(scored.probability).any():
         found |= {key: None for name in OF_PROBABILITY for key in (name, f"{name}_ci")}

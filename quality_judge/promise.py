@@ -23,7 +23,16 @@ def promise_in_words(metrics: Mapping[str, Any]) -> str:
     if len(parts) > 1:
         together = _sure(certificate.get("joint_confidence"))
         said.append(f"What is granted here holds all at once with confidence {together}.")
-    return "\n\n".join(said)
+    return "\n\n".join([*said, *_of_groups(metrics)])
+
+
+def _of_groups(metrics: Mapping[str, Any]) -> list[str]:
+    """What a promise leaves out where the held-out labels come in groups."""
+    groups = ((metrics.get("labels") or {}).get("held_out") or {}).get("groups")
+    return [] if finite(groups) is None else [
+        f"The held-out labels come from {counted(groups, 'group')} of rows that are alike, none of them trained on. "
+        "The bound counts each row as drawn by itself: with few groups that differ, less is proven than it says."
+    ]  # fmt: skip
 
 
 def _granted(certificate: Mapping[str, Any]) -> str:

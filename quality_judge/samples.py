@@ -25,6 +25,7 @@ CATEGORIES = "labels"
 ROW_ID = "id"
 ANNOTATOR = "annotator"
 SOURCE = "source"
+GROUP = "group"  # rows alike for a reason beside their text: chunks of one page, answers of one author
 LANGUAGE = "lang"
 WEIGHT = "weight"
 MESSAGES = "messages"  # a chat: what the assistant said last is the completion, what stands before it the prompt
@@ -50,6 +51,7 @@ class Sample:
     weight: float = 1.0
     probability: float | None = None
     lang: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Preference:
     rejected: str
     id: str | None = None
     annotator: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Ranking:
     id: str | None = None
     annotator: str | None = None
     cut: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class CategoryRow:
     annotator: str | None = None
     source: str | None = None
     lang: str | None = None
+    group: str | None = None
 
     @property
     def label(self) -> bool | None:

@@ -18,8 +18,8 @@ class FlatLabels:
     """n texts. label: 1, 0 or NaN where nobody said, float64 (n,).
 
     pairs: (better, worse) indices, int64 (p, 2), of preferences and of all ordered pairs in rankings. rankings: the
-    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages: what
-    the label file says of each text, None where it says nothing.
+    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages,
+    groups: what the label file says of each text, None where it says nothing.
     """
 
     prompts: list[str]
@@ -30,11 +30,21 @@ class FlatLabels:
     categories: dict[str, np.ndarray] = field(default_factory=dict)
     sources: list[str | None] = field(default_factory=list)
     languages: list[str | None] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
 
     @property
     def labelled(self) -> np.ndarray:
         """Indices of the texts with a label of their own, int64."""
         return np.flatnonzero(~np.isnan(self.label))
+
+    def clusters(self, texts: np.ndarray) -> np.ndarray | None:
+        """For each of these texts, by index, a number that it shares with those of its group, int64; a text without
+        one has its own. None where no two of them share a group, so that nothing belongs together.
+        """
+        names = [self.groups[at] if self.groups else None for at in texts.tolist()]
+        numbers: dict[str | int, int] = {}
+        found = [numbers.setdefault(at if name is None else name, len(numbers)) for at, name in enumerate(names)]
+        return np.array(found, np.int64) if len(numbers) < len(found) else None
 
 
 def flatten(labels: LabelSet) -> FlatLabels:
@@ -45,6 +55,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
     pairs: list[tuple[int, int]] = []
     rankings: list[np.ndarray] = []
     marks: list[tuple[str | None, str | None]] = []
+    groups: list[str | None] = []
     names = sorted({name for row in labels.categories for name in row.categories})
     categories: dict[str, dict[int, float]] = {name: {} for name in names}
     for row in labels.rows():
@@ -52,6 +63,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
         prompts += [row.prompt] * len(texts)
         completions += texts
         said += [np.nan if label is None else float(label) for label in labels_of(row)]
+        groups += [row.group] * len(texts)
         marks += [(row.source, row.lang) if isinstance(row, Sample | CategoryRow) else (None, None)] * len(texts)
         if isinstance(row, Preference | Ranking):
             pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]
@@ -64,7 +76,7 @@ def flatten(labels: LabelSet) -> FlatLabels:
     return FlatLabels(
         prompts, completions, np.array(said, float), np.array(pairs, np.int64).reshape(-1, 2), rankings,
         {name: _column(values, len(completions)) for name, values in categories.items()},
-        [source for source, _ in marks], [language for _, language in marks],
+        [source for source, _ in marks], [language for _, language in marks], groups,
     )  # fmt: skip
 
 

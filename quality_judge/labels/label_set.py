@@ -69,8 +69,9 @@ class LabelSet:
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """How many rows of each kind, and how many texts were called desirable or not."""
+        """How many rows of each kind, how many texts were called desirable or not, and of how many groups, if any."""
         labels = [label for row in self.rows() for label in labels_of(row)]
+        groups = {row.group for row in self.rows() if row.group is not None}
         return {
             "rows": len(self),
             "samples": len(self.samples),
@@ -79,6 +80,7 @@ class LabelSet:
             "categories": len(self.categories),
             "desirable": labels.count(True),
             "undesirable": labels.count(False),
+            **({"groups": len(groups)} if groups else {}),
         }
 
 
@@ -110,8 +112,9 @@ def completions_of(row: Row) -> tuple[str, ...]:
 
 def _digest(row: Row) -> bytes:
     said = {name: getattr(row, name) for name in row.__slots__}
-    if said.get("probability", 0.0) is None:  # as no file of labels can say it
-        del said["probability"]
+    for name in ("probability", "group"):  # a set has the hash that it had before rows could say so
+        if said.get(name, 0.0) is None:
+            del said[name]
     if isinstance(row, CategoryRow):  # Parquet fills in every category of the file, so null is the same as absent
         said["categories"] = {name: value for name, value in row.categories.items() if value is not None}
     return hashlib.sha256(json.dumps([type(row).__name__, said], sort_keys=True).encode()).digest()

@@ -25,7 +25,7 @@ from quality_judge.labels.questions import (
     verdict_of,
 )
 from quality_judge.rubric import Rubric
-from quality_judge.samples import COMPLETION, COMPLETIONS, PROMPT, ROW_ID, SOURCE, TEXT
+from quality_judge.samples import COMPLETION, COMPLETIONS, GROUP, PROMPT, ROW_ID, SOURCE, TEXT
 from quality_judge.scores import SCORE_COLUMN
 
 ROW = "row"  # where a task of ours carries the other columns of its row
@@ -207,7 +207,7 @@ def _found(data: Mapping[str, Any], mode: str, answer: Answer | None, told: Mapp
 
 def _cells(data: Mapping[str, Any], mode: str) -> dict[str, Any] | None:
     """The task as a row of a label file, or None when it is not known where its text stands."""
-    own = {SOURCE: data.get(SOURCE), ROW_ID: data.get("row_id")}
+    own = {SOURCE: data.get(SOURCE), GROUP: data.get(GROUP), ROW_ID: data.get("row_id")}
     kept = data[ROW] if isinstance(data.get(ROW), Mapping) else own
     cells = {**kept, PROMPT: data.get(PROMPT) or ""}
     if mode == PAIR:

@@ -33,6 +33,7 @@ from quality_judge.samples import (
     COMPLETIONS,
     CONTENT,
     CUT,
+    GROUP,
     LABEL,
     LANGUAGE,
     MESSAGES,
@@ -138,14 +139,14 @@ class _Parser:
         label = self.binary(LABEL, self.cells[LABEL], LABEL_VALUES)
         return Sample(
             prompt, completion, label, id=self.name(ROW_ID), annotator=self.name(ANNOTATOR), source=self.name(SOURCE),
-            weight=self.weight(), lang=self.name(LANGUAGE),
+            weight=self.weight(), lang=self.name(LANGUAGE), group=self.name(GROUP),
         )  # fmt: skip
 
     def preference(self) -> Preference:
         prompt, (chosen, rejected) = self.texts([(CHOSEN, self.cells[CHOSEN]), (REJECTED, self.cells[REJECTED])])
         if chosen == rejected:
             self.faults.append(f"{CHOSEN} and {REJECTED} are the same text; expected two different ones")
-        return Preference(prompt, chosen, rejected, self.name(ROW_ID), self.name(ANNOTATOR))
+        return Preference(prompt, chosen, rejected, self.name(ROW_ID), self.name(ANNOTATOR), self.name(GROUP))
 
     def ranking(self) -> Ranking | None:
         values = self.unpacked(COMPLETIONS)
@@ -155,7 +156,7 @@ class _Parser:
             return None
         prompt, completions = self.texts([(f"{COMPLETIONS}[{place}]", value) for place, value in enumerate(values)])
         cut = self.cut(len(values))
-        return Ranking(prompt, tuple(completions), self.name(ROW_ID), self.name(ANNOTATOR), cut)
+        return Ranking(prompt, tuple(completions), self.name(ROW_ID), self.name(ANNOTATOR), cut, self.name(GROUP))
 
     def category_row(self) -> CategoryRow:
         prompt, (completion,) = self.texts([self.completion_column()])
@@ -172,7 +173,7 @@ class _Parser:
         }
         return CategoryRow(
             prompt, completion, categories, id=self.name(ROW_ID), annotator=self.name(ANNOTATOR),
-            source=self.name(SOURCE), lang=self.name(LANGUAGE),
+            source=self.name(SOURCE), lang=self.name(LANGUAGE), group=self.name(GROUP),
         )  # fmt: skip
 
     def completion_column(self) -> tuple[str, object]:

@@ -55,12 +55,12 @@ def fold_indices(groups: Sequence[str], strata: Sequence[object], folds: int, se
 def group_names(labels: LabelSet) -> list[str]:
     """For each of `labels.rows()`, the name of its group: hexadecimal, made of content alone.
 
-    Rows with the same prompt are of one group; rows without a prompt are when they share a text (after NFKC, white
-    space and case), directly or through other rows. Rows with nearly the same long text are of one group as well,
-    whatever their prompts (`near`).
+    Rows that say the same `group` are of one, and rows with the same prompt; rows without a prompt are when they share
+    a text (after NFKC, white space and case), directly or through other rows. Rows with nearly the same long text are
+    of one group as well, whatever their prompts (`near`).
     """
     texts = [judged_texts(row) for row in labels.rows()]
-    keys = [_keys(said) for said in texts]
+    keys = [_keys(said, row.group) for said, row in zip(texts, labels.rows(), strict=True)]
     parent = {key: key for row_keys in keys for key in row_keys}
 
     def root(key: str) -> str:
@@ -82,9 +82,10 @@ def _near_keys(texts: Sequence[list[tuple[str, str]]], keys: Sequence[list[str]]
     return [[keys[rows[first]][0], keys[rows[second]][0]] for first, second in pairs.tolist()]
 
 
-def _keys(texts: list[tuple[str, str]]) -> list[str]:
+def _keys(texts: list[tuple[str, str]], group: str | None) -> list[str]:
     prompt = texts[0][0]
     named = [f"prompt {prompt}"] if prompt else [f"text {completion}" for _, completion in texts]
+    named += [] if group is None else [f"group {group}"]
     return [hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest() for name in named]
 
 

@@ -64,11 +64,12 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     """The labels to train on, and the report. `test` itself is never changed.
 
     Rows with a text that also stands in `test` under the same prompt are left out (equal after NFKC, white space and
-    case), and those with nearly the same long text under any prompt. Then copies (equal after NFKC and white space)
-    become one: the verdict of the majority, where each named annotator counts once for a verdict and each anonymous row
-    once; at a tie all copies are left out. Where named annotators share samples, each counts for what they are worth
-    instead (Dawid & Skene), and the kept sample carries P(good). Categories are merged one by one, and a tied one
-    becomes None. A text that a ranking puts in two places leaves that ranking.
+    case), those with nearly the same long text under any prompt, and those of a group that stands in `test`. Then
+    copies (equal after NFKC and white space) become one: the verdict of the majority, where each named annotator counts
+    once for a verdict and each anonymous row once; at a tie all copies are left out. Where named annotators share
+    samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries P(good).
+    Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places leaves that
+    ranking.
     """
     settled = _Settled(list(labels.rows()), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
@@ -102,7 +103,7 @@ class _Settled:
     counts: Counter[str] = field(default_factory=Counter)
 
     def leave_out_leaks(self, test: LabelSet) -> set[int]:
-        """The indices of rows with a text that stands in `test`, or with nearly such a text under any prompt."""
+        """The indices of rows with a text that stands in `test`, or nearly does, or of a group that stands there."""
         if not len(test):
             return set()
         told = [(text, origin) for row, origin in zip(test.rows(), test.origins(), strict=True)
@@ -119,6 +120,11 @@ class _Settled:
                 where = told[first][1]
                 says = f"says nearly the same as a row of the test labels ({where}); left out"
                 leaked.setdefault(own[second - len(told)][1], says)
+        tested = {row.group: origin for row, origin in zip(test.rows(), test.origins(), strict=True)}
+        for index, row in enumerate(self.rows):
+            if row.group is not None and row.group in tested:
+                says = f"is of one group with a row of the test labels ({tested[row.group]}); left out"
+                leaked.setdefault(index, says)
         self.remarks += list(leaked.items())
         self.counts["leaks"] = len(leaked)
         return set(leaked)

@@ -6,8 +6,8 @@ draw give that draw's value. It does not know where scores come from, and it dra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -86,6 +86,14 @@ def kendall_tau(rankings: Sequence[Any]) -> float | None:
     return _plain(_mean(_taus(rankings), None))
 
 
+class Clusters(NamedTuple):
+    """Which labelled rows, pairs and rankings belong together, a number each, int64; None where none do."""
+
+    labels: Array | None = None
+    pairs: Array | None = None
+    rankings: Array | None = None
+
+
 def summarise(
     labels: Any,
     raw: Any,
@@ -97,23 +105,27 @@ def summarise(
     pairs: tuple[Any, Any] | None = None,
     rankings: Sequence[Any] | None = None,
     categories: Mapping[str, tuple[Any, Any]] | None = None,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """n, every name in METRICS with `<name>_ci` = [low, high], and per_category; None where a metric does not apply.
 
-    Intervals are the 2.5 and 97.5 percentiles over `draws` bootstrap draws of rows, pairs or rankings; draws in which
-    a metric is undefined are left out. raw orders rows (roc_auc, average_precision), probability (n,) does the rest.
+    Intervals are the 2.5 and 97.5 percentiles over `draws` bootstrap draws of rows, pairs or rankings, or of clusters
+    of them where they are given; draws in which a metric is undefined are left out. raw orders rows (roc_auc,
+    average_precision), probability (n,) does the rest.
     threshold: one, or one for each row.   pairs: (raw of chosen, raw of rejected).   rankings: raw scores, best first.
     categories: name to (labels, probability), where True means that the category applies.
     """
     good, raw, probability = checked(labels, raw, probability)
     values = {name: _value(name, good, probability, raw=raw, threshold=threshold) for name in LABEL_METRICS}
-    samples = _label_draws(good, raw, probability, threshold=threshold, seed=seed, draws=draws)
-    for name, parts in (
-        ("pair_accuracy", _pair_wins(*pairs) if pairs is not None else np.empty(0)),
-        ("kendall_tau", _taus(rankings or ())),
+    clusters = clusters or Clusters()
+    drawn = _counts(len(good), seed, draws, clusters.labels)
+    samples = _label_draws(good, raw, probability, threshold=threshold, drawn=drawn)
+    for name, parts, cluster in (
+        ("pair_accuracy", _pair_wins(*pairs) if pairs is not None else np.empty(0), clusters.pairs),
+        ("kendall_tau", _taus(rankings or ()), clusters.rankings),
     ):
         values[name] = _plain(_mean(parts, None))
-        samples[name] = [_mean(parts, counts) for counts in _counts(len(parts), seed, draws)]
+        samples[name] = [_mean(parts, counts) for counts in _counts(len(parts), seed, draws, cluster)]
     summary: dict[str, Any] = {"n": len(good)}
     for name in METRICS:
         summary[name] = values[name]
@@ -187,10 +199,10 @@ def _value(name: str, good: Array, scores: Array, **options: Any) -> float | Non
 
 
 def _label_draws(
-    good: Array, raw: Array, probability: Array, *, threshold: float | Array, seed: int, draws: int
+    good: Array, raw: Array, probability: Array, *, threshold: float | Array, drawn: Iterable[Array]
 ) -> dict[str, list[Array]]:
     samples: dict[str, list[Array]] = {name: [] for name in LABEL_METRICS}
-    for weights in _counts(len(good), seed, draws):
+    for weights in drawn:
         found = _weighted(good, raw=raw, probability=probability, weights=weights, threshold=threshold)
         for name in LABEL_METRICS:
             samples[name].append(found[name])
@@ -270,12 +282,17 @@ def _bins(probability: Array, bins: int) -> Array:
     return np.minimum((probability * bins).astype(np.int64), bins - 1)
 
 
-def _counts(n: int, seed: int, draws: int) -> Iterator[Array]:
-    """Bootstrap counts in blocks of (draws, n), the same for the same n and seed."""
-    generator = np.random.default_rng([seed, n])
+def _counts(n: int, seed: int, draws: int, cluster: Array | None = None) -> Iterator[Array]:
+    """Bootstrap counts in blocks of (draws, n), the same for the same n and seed.
+
+    cluster: the number of each row's cluster, from 0 without gaps; clusters are drawn then, each with all its rows.
+    """
+    units = n if cluster is None else int(cluster.max()) + 1
+    generator = np.random.default_rng([seed, units])
     block = max(1, min(draws, MAX_CELLS // max(n, 1)))
     for start in range(0, draws, block):
-        yield _one_block(generator, min(block, draws - start), n)
+        counts = _one_block(generator, min(block, draws - start), units)
+        yield counts if cluster is None else counts[:, cluster]
 
 
 def _one_block(generator: np.random.Generator, draws: int, n: int) -> Array:
@@ -307,7 +324,7 @@ def _taus(rankings: Sequence[Any]) -> Array:
 def _mean(parts: Array, counts: Array | None) -> Array:
     if not len(parts):
         return np.full(1 if counts is None else len(counts), np.nan)
-    return np.asarray([parts.mean()]) if counts is None else counts @ parts / len(parts)
+    return np.asarray([parts.mean()]) if counts is None else counts @ parts / counts.sum(axis=1)
 
 
 def _category(labels: Any, probability: Any) -> dict[str, Any]:

@@ -181,7 +181,9 @@ def test_a_column_of_nulls_alone_is_read():
 
 
 @pytest.mark.parametrize(
-    "column", [pa.array([1, 2]), pa.array([["a"]]), pa.array([1.5]), [1], ["a", 2.5], [["a"]], [float("nan")]], ids=repr
+    "column",
+    [pa.array([1, 2]), pa.array([["a"]]), pa.array([1.5]), [1], ["a", 2.5], [["a"]], [float("nan")]],
+    ids=["integers", "lists", "floats", "list_of_integers", "mixed_list", "list_of_lists", "list_of_nan"],
 )
 def test_a_column_of_another_type_is_refused(column):
     with pytest.raises(CorpusError, match="type"):

@@ -76,6 +76,16 @@ def test_each_kind_is_told_by_its_columns(tmp_path):
     }  # fmt: skip
 
 
+def test_rows_of_every_kind_may_say_their_group_which_is_counted_and_changes_the_hash(tmp_path):
+    grouped = load_labels(
+        [written(tmp_path / "grouped.jsonl", [{**row, "group": at // 2} for at, row in enumerate(MIXED)])]
+    )
+    plain = load_labels([written(tmp_path / "plain.jsonl", MIXED)])
+    assert [row.group for row in grouped.rows()] == ["0", "0", "1", "1", "2"]
+    assert grouped.counts() == {**plain.counts(), "groups": 3}
+    assert grouped.sha256 != plain.sha256
+
+
 def test_all_formats_give_the_same_rows_and_hash(tmp_path):
     plain = load_labels([written(tmp_path / "a.jsonl", MIXED)])
     with gzip.open(tmp_path / "b.jsonl.gz", "wt", encoding="utf-8") as stream:

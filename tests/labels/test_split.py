@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,3 +176,17 @@ def test_rows_with_nearly_the_same_long_text_are_of_one_group_whatever_their_pro
     ]  # fmt: skip
     first, second, third, other = group_names(LabelSet.of(rows, ["f:1"] * 4))
     assert first == second == third != other
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_say_the_same_group_are_in_one_part_and_one_fold(seed):
+    rows = [replace(row, group=f"page {at // 6}") for at, row in enumerate(alone(60, good=30))]
+    rows += [Preference("q", "better", "worse", group="page 0"), Ranking("r", ("a", "b"), group="page 9")]
+    names = group_names(labelled(rows))
+    assert len(set(names)) == 10
+    assert names[0] == names[60] != names[61] == names[59]
+    for part in split_labels(labelled(rows), [0.5, 0.5], seed=seed):
+        said = Counter(row.group for row in part.rows())
+        assert all(count == 6 + (group in ("page 0", "page 9")) for group, count in said.items())
+    folds = fold_indices(names, [row.group for row in rows], 3, seed)
+    assert all(len(set(folds[[name == each for each in names]])) == 1 for name in names)

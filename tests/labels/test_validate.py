@@ -314,3 +314,12 @@ def test_agreement_is_reported_for_samples_and_categories():
     assert found.category_alpha == {"spam": 1.0}
     assert [(pair["rows"], pair["kappa"] > 0.8) for pair in found.kappa] == [(40, True)]
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_training_rows_of_a_group_that_is_tested_are_left_out():
+    test = labelled(Sample("p", "tested", False, group="page 1"))
+    rows = Sample("", "beside it", True, group="page 1"), Sample("", "elsewhere", True, group="page 2")
+    cleaned, report = clean_labels(labelled(*filler(), *rows), test=test)
+    assert len(cleaned) == 9
+    assert report.warnings == ("f.jsonl:9: is of one group with a row of the test labels (f.jsonl:1); left out",)
+    assert accounted(report)
