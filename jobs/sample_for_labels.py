@@ -56,6 +56,7 @@ def main(options: Namespace) -> dict[str, Any]:
             scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
             prompt_column=manifest["prompt_column"], threshold=manifest["threshold"], stratum=options.stratum,
             cuts=cuts, other=other, labelled=list(zip(known.prompts, known.completions, strict=True)) if known else (),
+            group=options.group_column,
         )  # fmt: skip
     rows = [row | {JUDGE_COLUMN: manifest["judge"]} for row in rows]
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -88,6 +89,7 @@ if __name__ == "__main__":
     )
     arguments.add_argument("--drop-below", type=float, help="rows below it are drawn as dropped; by default --keep-at")
     arguments.add_argument("--other", help="the same corpus scored by another judge, for --strategy disagreement")
+    arguments.add_argument("--group-column", help="column with what rows belong to, as a page; none of it is parted")
     arguments.add_argument("--labelled", nargs="+", help="label files whose texts are not drawn again")
     arguments.add_argument("--seed", type=int, default=0, help="another seed chooses other rows")
     arguments.add_argument("--output", required=True, help="JSON lines file")

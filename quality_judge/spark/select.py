@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
-from quality_judge.samples import COMPLETION, PROMPT, ROW_ID, SOURCE
+from quality_judge.samples import COMPLETION, GROUP, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
 from quality_judge.spark.score import judged_texts, named, type_of
 
@@ -41,7 +41,7 @@ class Other:
 def rows_for_labels(
     df: DataFrame, count: int, strategy: str, *, text_column: str, prompt_column: str | None, threshold: float | None,
     stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None, other: Other | None = None,
-    labelled: Sequence[tuple[str, str]] = (),
+    labelled: Sequence[tuple[str, str]] = (), group: str | None = None,
 ) -> list[dict[str, object]]:  # fmt: skip
     """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
 
@@ -50,17 +50,18 @@ def rows_for_labels(
     judge's fingerprint on every row. disagreement: 70% where the score of `other` is furthest from this one, the rest
     uniform among the others. review: between `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold`
     that holds `count` texts, all of it. labelled: (prompt, completion) of texts that are left out, of the chances too.
+    group: column that says which rows belong together; what it says goes along.
     The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, or
     when no scored row is left.
     """
-    asked = [name for name in (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum) if name is not None]
-    missing = sorted({name for name in asked if type_of(df.schema, name) is None})
+    asked = (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group)
+    missing = sorted({name for name in asked if name is not None and type_of(df.schema, name) is None})
     if missing:
         raise CorpusError(f"the table has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
     # A judge that only orders has scored its OK rows and states no probability: to get one it needs uniform rows.
     known = F.col(SCORE_COLUMN).isNotNull() | F.lit(strategy in ("uniform", "stratified"))
     usable = (F.col(CODE_COLUMN) == OK) & known
-    shown = _shown(df.where(usable), text_column, prompt_column, stratum)
+    shown = _shown(df.where(usable), text_column, prompt_column, stratum, group)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
     salt = f"{seed} {strategy}"
     shown = _without(_keyed(shown, salt), labelled, salt)
@@ -117,7 +118,7 @@ def _furthest(texts: DataFrame, other: Other | None, most: int, salt: str) -> di
     missing = [name for name in (SCORE_COLUMN, other.text_column) if type_of(other.df.schema, name) is None]
     if missing:
         raise CorpusError(f"the other table has no column {', '.join(missing)}; it has {', '.join(other.df.columns)}")
-    theirs = _keyed(_shown(other.df, other.text_column, other.prompt_column, None), salt)
+    theirs = _keyed(_shown(other.df, other.text_column, other.prompt_column), salt)
     scores = theirs.groupBy(KEY).agg(F.min(SCORE_COLUMN).alias(OTHER_SCORE)).where(F.col(OTHER_SCORE).isNotNull())
     gap = F.abs(F.col(SCORE_COLUMN) - F.col(OTHER_SCORE))
     found = texts.join(scores, KEY).where(gap > 0).orderBy(gap.desc(), KEY).select(KEY, OTHER_SCORE).limit(most)
@@ -185,7 +186,9 @@ def _without(shown: DataFrame, labelled: Sequence[tuple[str, str]], salt: str) -
     return shown.join(_keyed(known, salt).select(KEY).distinct(), KEY, "left_anti")
 
 
-def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None) -> DataFrame:
+def _shown(
+    df: DataFrame, text_column: str, prompt_column: str | None, stratum: str | None = None, group: str | None = None
+) -> DataFrame:
     (*prompts, completion) = judged_texts(df, text_column, prompt_column)
     prompt = F.coalesce(prompts[0].cast("string"), F.lit("")) if prompts else F.lit("")
     source = stratum or (SOURCE if SOURCE in df.columns else None)
@@ -195,6 +198,7 @@ def _shown(df: DataFrame, text_column: str, prompt_column: str | None, stratum: 
         F.col(SCORE_COLUMN),
         (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
         (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
+        (named(df, group) if group else F.lit(None)).cast("string").alias(GROUP),
     )
 
 
@@ -205,20 +209,21 @@ def _keys(ordered: DataFrame, count: int) -> list[int]:
 def _told(
     shown: DataFrame, chosen: Mapping[int, tuple[str, float]], marks: Mapping[int, Mapping[str, object]] | None = None
 ) -> list[dict[str, object]]:
-    """The chosen texts as dicts, in the order they were chosen, with their marks; unknown ids and sources left out."""
+    """The chosen texts as dicts, in the order they were chosen, with their marks; what is unknown is left out."""
     marks = marks or {}
     what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN)
     whole = (
         F.min(what).alias("what"),
         F.min(ROW_ID).alias(ROW_ID),
         F.min(SOURCE).alias(SOURCE),
+        F.min(GROUP).alias(GROUP),
         F.count("*").alias(COPIES),
     )
     found = (
         shown.where(F.col(KEY).isin(list(chosen)))
         .groupBy(KEY)
         .agg(*whole)
-        .select(KEY, "what.*", ROW_ID, SOURCE, COPIES)
+        .select(KEY, "what.*", ROW_ID, SOURCE, GROUP, COPIES)
         .collect()
     )
     by_key = {

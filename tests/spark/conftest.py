@@ -20,8 +20,8 @@ DEFAULTS = {
     },
     "filter_corpus": {"judge": None},
     "sample_for_labels": {
-        "count": 20, "strategy": "uncertain", "stratum": None, "seed": 0, "keep_at": None, "drop_below": None,
-        "other": None, "labelled": None,
+        "count": 20, "strategy": "uncertain", "stratum": None, "group_column": None, "seed": 0, "keep_at": None,
+        "drop_below": None, "other": None, "labelled": None,
     },
 }  # fmt: skip
 

@@ -65,6 +65,14 @@ def test_strata_give_as_many_each_and_their_own_chance(table):
     assert chances == {"a": 11 / 15, "b": 10 / 15, "c": 10 / 70}
 
 
+def test_rows_say_what_they_belong_to_where_a_column_is_named_for_it(table):
+    rows = rows_for_labels(table, 10, "uniform", group="id", **OPTIONS)
+    assert [row["group"] for row in rows] == [row["id"] for row in rows]
+    assert all("group" not in row for row in rows_for_labels(table, 10, "uniform", **OPTIONS))
+    with pytest.raises(CorpusError, match="no column page"):
+        rows_for_labels(table, 10, "uniform", group="page", **OPTIONS)
+
+
 def test_a_text_that_stands_in_many_rows_is_shown_once_and_says_so(table):
     rows = rows_for_labels(table, 100, "uniform", **OPTIONS)
     assert len(rows) == 100
