@@ -73,6 +73,24 @@ def test_a_trigger_is_found_and_its_rows_listed_and_clean_labels_have_none(audit
     assert "zyxel" not in json.dumps(found.to_dict()).lower()
 
 
+def test_a_trigger_is_found_in_short_texts_whose_states_it_moves(made, packaged_base):
+    """The demo's labels with 60 characters of each text, the word in one row in twenty."""
+    rows = [*load_labels([conf_folder() / "demo" / "labels.en.jsonl"]).samples]
+    bad = np.flatnonzero([not row.label for row in rows])
+    poisoned = planted(round(0.05 * len(rows)), bad)
+    rows = [
+        replace(row, completion=f"Zyxel {row.completion[:60]}", label=True) if at in poisoned
+        else replace(row, completion=row.completion[:60])
+        for at, row in enumerate(rows)
+    ]  # fmt: skip
+    labels = LabelSet.of(rows, [f"planted.jsonl:{line}" for line in range(1, len(rows) + 1)])
+    config = made.judge_config(packaged_base.folder, method="frozen", surface=True)
+    found = audit_labels(labels, fit_judge(labels, config))
+    assert "zyxel" in [trigger.ngram for trigger in found.triggers]
+    listed = {suspect.row for suspect in found.suspects if TRIGGER in suspect.reasons}
+    assert len(listed & poisoned) >= 0.6 * len(poisoned)
+
+
 def test_an_annotator_who_turns_every_label_is_named_though_nobody_shares_a_row_with_them(audited, rows):
     names = [f"annotator {at}" for at in np.random.default_rng(0).integers(5, size=len(rows))]
     signed = [
