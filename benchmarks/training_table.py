@@ -43,7 +43,7 @@ def _places(cells: dict) -> list[tuple[str, str]]:
 
 def _row(cells: dict, name: str, size: str, methods: list[str]) -> str:
     means = {method: _mean(cells[name, size, method]) for method in methods if cells[name, size, method]}
-    best = max(means.values())
+    best, seeds = max(means.values()), len(cells[name, size, "ours"])
     shown = []
     for method in methods:
         if method not in means:
@@ -51,10 +51,17 @@ def _row(cells: dict, name: str, size: str, methods: list[str]) -> str:
             continue
         low, high = np.mean([cell["ci"] for cell in cells[name, size, method]], axis=0)
         text = f"{means[method]:.3f}"
-        shown.append((f"**{text}**" if means[method] == best else text) + f" [{low:.2f}, {high:.2f}]")
-    seeds, target = len(cells[name, size, "ours"]), TARGETS.get((name, size))
+        of = "" if len(cells[name, size, method]) == seeds else f" ({len(cells[name, size, method])} seed)"
+        shown.append((f"**{text}**" if means[method] == best else text) + f" [{low:.2f}, {high:.2f}]{of}")
+    target = TARGETS.get((name, size))
     reached = "" if target is None else f"{target:.2f} {'reached' if means.get('ours', 0) >= target else 'missed'}"
     return f"| {name} | {size} | {seeds} | " + " | ".join(shown) + f" | {reached} |"
+
+
+def _ahead(ours: list[dict], theirs: list[dict]) -> float:
+    """By how much ours is above theirs on the seeds that both have."""
+    values = [{cell["seed"]: cell["value"] for cell in cells} for cells in (ours, theirs)]
+    return float(np.mean([values[0][seed] - values[1][seed] for seed in values[0].keys() & values[1].keys()]))
 
 
 def _mean(cells: list[dict]) -> float:
@@ -66,16 +73,16 @@ def _standing(cells: dict, methods: list[str]) -> list[str]:
     first, inside, under, places = 0, 0, [], 0
     for name, size in _places(cells):
         ours = cells[name, size, "ours"]
-        rivals = {m: _mean(cells[name, size, m]) for m in methods if m != "ours" and cells[name, size, m]}
-        if not ours or not rivals:
+        lead = {m: _ahead(ours, cells[name, size, m]) for m in methods if m != "ours" and cells[name, size, m]}
+        if not ours or not lead:
             continue
         places += 1
-        value, high = _mean(ours), float(np.mean([cell["ci"][1] for cell in ours]))
-        first += value >= max(rivals.values())
-        inside += value < max(rivals.values()) <= high
-        best = max((rivals[m] for m in BASELINES if m in rivals), default=0.0)
-        if value < best - 0.005:
-            under.append(f"{name} at {size} by {best - value:.3f}")
+        room = float(np.mean([cell["ci"][1] - cell["value"] for cell in ours]))
+        first += min(lead.values()) >= 0
+        inside += -room <= min(lead.values()) < 0
+        behind = -min((lead[m] for m in BASELINES if m in lead), default=0.0)
+        if behind > 0.005:
+            under.append(f"{name} at {size} by {behind:.3f}")
     said = f"Of {places} places ours is first in {first} and has the first inside its interval in {inside} more. "
     return [said + (f"Under its best baseline by more than .005: {'; '.join(under)}." if under else
                     "Nowhere under its best baseline by more than .005.")]  # fmt: skip
