@@ -23,7 +23,9 @@ def promise_in_words(metrics: Mapping[str, Any]) -> str:
     if len(parts) > 1:
         together = _sure(certificate.get("joint_confidence"))
         said.append(f"What is granted here holds all at once with confidence {together}.")
-    return "\n\n".join([*said, *_of_groups(metrics)])
+    if any(each.get("granted") for each in parts):
+        said += _of_groups(metrics)
+    return "\n\n".join(said)
 
 
 def _of_groups(metrics: Mapping[str, Any]) -> list[str]:

@@ -200,6 +200,8 @@ def test_a_promise_on_labels_in_groups_says_what_its_bound_leaves_out():
     assert "groups" not in promise_in_words(metrics)
     metrics["labels"] = {"held_out": {"rows": 100, "groups": 12}}
     assert "12 groups of rows that are alike" in promise_in_words(metrics)
+    metrics["certificate"] |= {"granted": False}
+    assert "groups" not in promise_in_words(metrics)
 
 
 def test_a_certificate_from_fresh_labels_says_that_its_cut_was_fixed_before():

@@ -69,9 +69,10 @@ class LabelSet:
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """How many rows of each kind, how many texts were called desirable or not, and of how many groups, if any."""
+        """How many rows of each kind, and texts called desirable or not; of how many groups, where rows share one."""
         labels = [label for row in self.rows() for label in labels_of(row)]
-        groups = {row.group for row in self.rows() if row.group is not None}
+        said = [row.group for row in self.rows() if row.group is not None]
+        groups = len(self) - len(said) + len(set(said))  # a row that says none is one of its own
         return {
             "rows": len(self),
             "samples": len(self.samples),
@@ -80,7 +81,7 @@ class LabelSet:
             "categories": len(self.categories),
             "desirable": labels.count(True),
             "undesirable": labels.count(False),
-            **({"groups": len(groups)} if groups else {}),
+            **({"groups": groups} if groups < len(self) else {}),
         }
 
 

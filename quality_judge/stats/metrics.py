@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import norm
 
 from quality_judge.errors import InputError
+from quality_judge.stats.clustered import MIN_CLUSTERS
 
 Array = np.ndarray
 LABEL_METRICS = ("roc_auc", "average_precision", "accuracy", "f1", "cohen_kappa", "ece", "brier")
@@ -87,7 +88,10 @@ def kendall_tau(rankings: Sequence[Any]) -> float | None:
 
 
 class Clusters(NamedTuple):
-    """Which labelled rows, pairs and rankings belong together, a number each, int64; None where none do."""
+    """The cluster of each labelled row, pair and ranking, from 0 without gaps, int64; None where none share one.
+
+    Fewer than MIN_CLUSTERS do not say how far values vary: their metrics have no interval.
+    """
 
     labels: Array | None = None
     pairs: Array | None = None
@@ -285,9 +289,12 @@ def _bins(probability: Array, bins: int) -> Array:
 def _counts(n: int, seed: int, draws: int, cluster: Array | None = None) -> Iterator[Array]:
     """Bootstrap counts in blocks of (draws, n), the same for the same n and seed.
 
-    cluster: the number of each row's cluster, from 0 without gaps; clusters are drawn then, each with all its rows.
+    cluster: as in `Clusters`; clusters are drawn then, each with all its rows. Of too few, one draw of NaN.
     """
     units = n if cluster is None else int(cluster.max()) + 1
+    if cluster is not None and units < MIN_CLUSTERS:
+        yield np.full((1, n), np.nan)
+        return
     generator = np.random.default_rng([seed, units])
     block = max(1, min(draws, MAX_CELLS // max(n, 1)))
     for start in range(0, draws, block):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from quality_judge.labels.triggers import Association, without
 from quality_judge.stats.calibration import fit_platt
@@ -22,8 +23,9 @@ NEIGHBOURS = 10
 NEIGHBOUR_SHARPNESS = 4
 NEIGHBOUR_WEIGHT = 0.5
 FROZEN_STRENGTH, SURFACE_STRENGTH, COUNT_SCALE = 0.01, 10.0, 0.3
-# A word in a few rows in a hundred is a direction of its own in the states of short texts, but none of the widest.
-MAIN_DIRECTIONS = 16
+# A word in a few rows in a hundred is a direction of its own in the states of short texts, but none of the widest:
+# measured in benchmarks/NOTES.md.
+PRINCIPAL_COMPONENTS = 16
 
 
 class Beliefs:
@@ -51,10 +53,9 @@ class Beliefs:
         return fit_platt(total, self.said).apply(total)
 
     def semantic(self) -> np.ndarray:
-        """By the MAIN_DIRECTIONS of the frozen states, in which a single rare word hardly shows, (n,)."""
-        spread, directions = np.linalg.eigh(self.states.T @ self.states / len(self.states))
-        main = self.states @ (directions / np.sqrt(np.maximum(spread, 1e-9)))[:, -MAIN_DIRECTIONS:]
-        raw = self._linear(main, FROZEN_STRENGTH)
+        """By the first principal components of the frozen states, where a single rare word hardly shows, (n,)."""
+        components = PCA(min(PRINCIPAL_COMPONENTS, *self.states.shape), whiten=True, svd_solver="covariance_eigh")
+        raw = self._linear(components.fit_transform(self.states), FROZEN_STRENGTH)
         return fit_platt(raw, self.said).apply(raw)
 
     def without(self, found: Association) -> np.ndarray:

@@ -149,14 +149,22 @@ def test_intervals_of_rows_in_clusters_are_those_of_the_clusters():
 
 def test_pairs_and_rankings_are_drawn_in_clusters_too():
     labels, raw, probability = scored(10)
-    better, orders = np.arange(6) % 2, [np.array([1.0, 0.0]), np.array([0.0, 1.0])] * 3
-    at = np.arange(6) % 2
+    at = np.arange(12) % 6
+    better, orders = at % 2, [np.array([1.0, 0.0]), np.array([0.0, 1.0])] * 6
     found = metrics.summarise(
         labels, raw, probability, threshold=0.5, pairs=(better, 1 - better), rankings=orders,
         clusters=metrics.Clusters(pairs=at, rankings=at),
     )  # fmt: skip
-    assert (found["pair_accuracy"], found["pair_accuracy_ci"]) == (0.5, [0.0, 1.0])
-    assert (found["kendall_tau"], found["kendall_tau_ci"]) == (0.0, [-1.0, 1.0])
+    six = metrics.summarise(labels, raw, probability, threshold=0.5, pairs=(better[:6], 1 - better[:6]))
+    assert (found["pair_accuracy"], found["pair_accuracy_ci"]) == (0.5, six["pair_accuracy_ci"])
+    assert found["kendall_tau_ci"] == pytest.approx([1 - 2 * end for end in reversed(six["pair_accuracy_ci"])])
+
+
+def test_too_few_clusters_give_values_and_no_interval():
+    rows = scored(40)
+    found = metrics.summarise(*rows, threshold=0.5, clusters=metrics.Clusters(labels=np.arange(40) % 4))
+    assert found["roc_auc"] == metrics.roc_auc(*rows[:2])
+    assert [found[f"{name}_ci"] for name in metrics.LABEL_METRICS] == [None] * len(metrics.LABEL_METRICS)
 
 
 def test_five_thousand_rows_and_500_draws_take_seconds_not_minutes():
