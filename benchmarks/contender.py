@@ -108,10 +108,15 @@ def onnx_int8(task: Path) -> Rows:
 
 
 def openvino(task: Path) -> Rows:
-    """OpenVINO on the exported graph, at its own precision (bfloat16 where the processor has it)."""
+    """OpenVINO on the exported graph, in what is faster here: by itself it takes bfloat16 wherever it can."""
     import openvino as ov
+    import torch
 
-    model = ov.Core().compile_model(str(task / "model.onnx"), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    from quality_judge.engine.precision import precision_here
+
+    hint = "bf16" if precision_here("cpu") == torch.bfloat16 else "f32"
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    model = ov.Core().compile_model(str(task / "model.onnx"), "CPU", settings)
     return sorted_and_tuned(task, lambda ids, n: model({"ids": ids, "lengths": n})[0][:, 0])
 
 

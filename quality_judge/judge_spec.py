@@ -169,8 +169,8 @@ class JudgeSpec(Strict):
 
     license: that of the base. language: codes of those the labels are in, where they can be told.
     files: the sha256 of every other file. tensors: the shape of every tensor of its tensor files, by file and name.
-    checksum: of all the rest of judge.json. precision_band: how far apart
-    probabilities lie in float32 and in the device's own precision.
+    checksum: of all the rest of judge.json. precision_band: how far apart probabilities lie in float32 and in
+    bfloat16, where the machine that made the judge computes both.
     """
 
     format_version: Literal[1] = FORMAT_VERSION

@@ -140,14 +140,41 @@ def test_the_gpu_benchmark_runs_in_its_tiny_form(tmp_path, monkeypatch):
     assert shapes["tiny BERT"]["times_as_fast_as_loop"] > 0
 
 
+def in_short(name, arguments, output):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments, "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
 def test_the_memory_benchmark_runs_in_a_small_form(tmp_path):
-    output = tmp_path / "memory.json"
-    sizes = ["--fewer", "200", "--rows", "2000"]
-    command = [sys.executable, str(BENCHMARKS / "memory.py"), *sizes, "--output", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
-    found = json.loads(output.read_text(encoding="utf-8"))
+    found = in_short("memory", ["--fewer", "200", "--rows", "2000"], tmp_path / "found.json")
     assert found["rows"] == [200, 2000]
     assert 0.8 < found["resident_memory_grew"] < 2  # kilobytes of text: neither a leak nor a worker that was not seen
+
+
+def test_the_scoring_benchmark_runs_in_its_short_form(tmp_path):
+    found = in_short("scoring", ["--short"], tmp_path / "found.json")["judges"]["MiniLM, scalar"]
+    assert {name: each.get("failed") for name, each in found["contenders"].items()} == {"engine": None, "loop": None}
+    assert found["share_of_matmul_peak"] > 0
+
+
+def test_the_training_benchmark_runs_in_its_short_form(tmp_path):
+    cells = in_short("training", ["--short"], tmp_path / "found.json")["cells"]
+    assert {"ours", "tfidf_logistic", "frozen_base", "length_only"} == {cell["method"] for cell in cells}
+    assert all(0 <= cell["value"] <= 1 for cell in cells)
+
+
+def test_the_scale_benchmark_runs_in_a_small_form(tmp_path):
+    found = in_short("spark_scale", ["--rows", "200"], tmp_path / "found.json")
+    assert found["rows"] == 200
+    assert found["spark_rows_per_second_to_engine"] > 0
+
+
+def test_the_store_benchmark_runs_in_a_small_form(tmp_path):
+    found = in_short("store", ["--rows", "200", "--rounds", "1"], tmp_path / "found.json")
+    assert found["scores"] == "equal to the last bit"
+    assert 0 < found["rerun_share_of_first_run"] < 2
 
 
 def test_the_gpu_benchmark_refuses_without_a_gpu(monkeypatch):

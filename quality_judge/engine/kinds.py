@@ -7,7 +7,7 @@ the output layer that spell a verdict. It knows nothing of tokenizers, files or 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from quality_judge.engine.precision import narrow
-from quality_judge.engine.prefix import shared_prefix
+from quality_judge.engine.prefix import begun_with, shared_prefix
 from quality_judge.engine.verdict import row_ids
 from quality_judge.judge_spec import Verdict
 
@@ -81,6 +81,8 @@ class VerdictModel(ScalarModel):
 
     rows: the output layer's rows of `row_ids(verdict)`, float32 (R, H); bias: (R,). Neither is ever trained.
     reference: the untouched base, where the judge's raw score is s + verdict.reference · s0 of the base's own margin.
+    shared: how many ids all rows of any batch begin with, for a model that changes from batch to batch: they are
+    computed once for a batch. A model that stays as it is does better with `begun`.
     """
 
     rows: Tensor
@@ -93,6 +95,7 @@ class VerdictModel(ScalarModel):
         super().__init__(body, rows.shape[1], categories, "last")
         self.verdict = verdict
         self.reference = reference
+        self.shared = 0
         self.register_buffer("rows", rows.detach().float().clone())
         self.register_buffer("row_bias", bias.detach().float().clone())
         self.place = place = {token: index for index, token in enumerate(row_ids(verdict))}
@@ -117,8 +120,11 @@ class VerdictModel(ScalarModel):
 
     def begun(self, prefix: Sequence[int]) -> Begun | None:
         """The ids that all rows begin with, computed once for `forward`; None where the body cannot go on from them."""
-        own = shared_prefix(self.body, prefix)
-        untouched = None if self.reference is None else shared_prefix(self.reference, prefix)
+        return self._begun_by(lambda body: shared_prefix(body, prefix))
+
+    def _begun_by(self, begin: Callable[[nn.Module], Cache | None]) -> Begun | None:
+        own = begin(self.body)
+        untouched = None if self.reference is None else begin(self.reference)
         return None if own is None or (untouched is None and self.reference is not None) else (own, untouched)
 
     def forward(self, ids: Tensor, lengths: Tensor, begun: Begun | None = None) -> Tensor:
@@ -126,6 +132,10 @@ class VerdictModel(ScalarModel):
 
         begun: what stands before `ids` in every row, which then hold and count only what follows it.
         """
+        if self.shared and begun is None:
+            begun = self._begun_by(lambda body: begun_with(body, ids[:1, : self.shared]))
+            if begun is not None:
+                return self(ids[:, self.shared :], lengths - self.shared, begun)
         own, before = begun or (None, None)
         hidden = at_end(last_hidden_state(self.body, ids, lengths, own), lengths, len(self._steps))
         with torch.autocast(ids.device.type, enabled=False):

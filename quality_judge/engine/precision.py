@@ -66,15 +66,30 @@ def stored_precision(base: Base) -> torch.dtype:
 
 
 def precision_here(device: str) -> torch.dtype:
-    """bfloat16 where the device computes in it natively, else float32."""
+    """The faster of float32 and bfloat16 there; the same in every process on a machine."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+    return torch.bfloat16 if _bfloat16_pays(_processor()) else torch.float32
 
 
-def _cpu_has_bfloat16() -> bool:
+def precisions_here(device: str) -> tuple[torch.dtype, ...]:
+    """All that a model can compute in there, in reasonable time, float32 first."""
+    known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    both = precision_here(device) == torch.bfloat16 or (device == "cpu" and known)
+    return (torch.float32, torch.bfloat16) if both else (torch.float32,)
+
+
+def _bfloat16_pays(processor: str) -> bool:
+    """Whether a processor, as /proc/cpuinfo tells of it, multiplies bfloat16 faster than float32.
+
+    With AMX it does, and AMD's AVX512 does (Zen 4 on). Intel's AVX512 without AMX, as many virtual machines show it,
+    does not: an Emerald Rapids core took twice as long for a product as in float32 (benchmarks/NOTES.md).
+    """
+    return "amx_bf16" in processor or ("avx512_bf16" in processor and "AuthenticAMD" in processor)
+
+
+def _processor() -> str:
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return ""

@@ -1,8 +1,9 @@
-"""What every row of a verdict judge begins with (the rubric's prompt), computed once for a loaded model.
+"""What every row of a verdict judge begins with (the rubric's prompt), computed once for many rows.
 
 A causal model's keys and values of a place depend on what stands before it alone, so those of the prefix serve all
-rows. They are computed by themselves, in one fixed shape, and only read afterwards: whatever the layout, every row
-meets the same bits. It knows nothing of judges, verdicts or texts.
+rows: in scoring once for a loaded model, in training once for a batch, whose gradients then flow back through them.
+They are computed by themselves, in one fixed shape, and only read afterwards: whatever the layout, every row meets the
+same bits. It knows nothing of judges, verdicts or texts.
 """
 
 from __future__ import annotations
@@ -36,20 +37,28 @@ class _Shared(DynamicLayer):
 
 @torch.inference_mode()
 def shared_prefix(body: nn.Module, ids: Sequence[int]) -> Cache | None:
-    """What `body` may be given as past key values for every row that begins with `ids`, several threads at once.
+    """What `begun_with` gives, to be read by several threads at once.
 
-    None where that is no plain list of all keys and values: in a body with a window, a state or no cache, rows are
-    computed whole. One thread computes it, so that its bits do not depend on the thread count.
+    One thread computes it, so that its bits do not depend on the thread count.
     """
     device = next(body.parameters()).device
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        said = body(input_ids=torch.tensor([list(ids)], device=device), use_cache=True)
+        return begun_with(body, torch.tensor([list(ids)], device=device))
     finally:
         torch.set_num_threads(threads)
+
+
+def begun_with(body: nn.Module, ids: Tensor) -> Cache | None:
+    """What `body` may be given as past key values for every row that begins with `ids`, (1, P).
+
+    None where that is no plain list of all keys and values: in a body with a window, a state or no cache, rows are
+    computed whole.
+    """
+    said = body(input_ids=ids, use_cache=True)
     layers = getattr(getattr(said, "past_key_values", None), "layers", [])
-    if not layers or any(type(layer) is not DynamicLayer or layer.get_seq_length() != len(ids) for layer in layers):
+    if not layers or any(type(layer) is not DynamicLayer or layer.get_seq_length() != ids.shape[1] for layer in layers):
         return None
     return Cache(layers=[_Shared(layer.keys, layer.values) for layer in layers])
 

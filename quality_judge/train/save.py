@@ -20,7 +20,7 @@ from quality_judge.config import JudgeConfig
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.implicit import ImplicitModel
 from quality_judge.engine.kinds import VerdictModel
-from quality_judge.engine.precision import precision_here
+from quality_judge.engine.precision import precisions_here
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS
 from quality_judge.judge import (
@@ -117,11 +117,14 @@ def _calibrations(fitted: Fitted) -> tuple[int, dict[str, Any]]:
 
 
 def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray], float]:
-    """The golden rows' raw scores in each precision of this machine, and how far apart probabilities lie."""
+    """The golden rows' raw scores in all precisions of this machine, and how far apart probabilities lie.
+
+    Not in its fastest alone: the judge may go to a machine that has another.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     texts = fitted.examples.texts[:MAX_BAND_TEXTS]
     raw, answers = {}, []
-    for precision in dict.fromkeys((torch.float32, precision_here(device))):
+    for precision in precisions_here(device):
         scorer = load_scorer(judge, device=device, precision=precision, prove=False)
         raw[scorer.precision] = scorer.score(GOLDEN_TEXTS).raw
         answers.append(scorer.score(texts).probability)

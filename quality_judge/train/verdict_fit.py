@@ -16,6 +16,7 @@ from quality_judge.bases import Base
 from quality_judge.engine.encode import Ragged
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.precision import precision_here
+from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import load_body
 from quality_judge.train.linear import fit_linear, order_score
@@ -30,11 +31,17 @@ MIN_REFERENCE_GAIN = 0.005  # of the out-of-fold order: a reference doubles the 
 
 
 class VerdictFitter(ModelFitter):
-    """As ModelFitter; `untouched` is the base's own margin s0 of each example, float64 (n,)."""
+    """As ModelFitter; `untouched` is the base's own margin s0 of each example, float64 (n,).
+
+    shared: how many ids of the rubric's prompt are computed once for a batch, see `VerdictModel`.
+    """
 
     def __init__(self, ready: VerdictBase, *settings: Any) -> None:
         self.ready = ready
         super().__init__(*settings)
+        prefix = ready.encoding.prefix
+        whole = self.config.gradient_checkpointing  # it forgets the keys and values that a layer is given
+        self.shared = 0 if whole or shared_prefix(self.body, prefix) is None else len(prefix)
 
     def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:
         """As for any judge; with the untouched base's margin beside it where that orders unseen rows better."""
@@ -72,6 +79,7 @@ class VerdictFitter(ModelFitter):
     def _start(self, among: np.ndarray) -> VerdictModel:
         """A fresh copy of the base, its category heads the linear probes of its own states."""
         model = self.ready.model(copy.deepcopy(self.body), self.outputs - 1)
+        model.shared = self.shared
         self._fill_head(model, self._category_probes(self.standard, among, self.strength), self.mean, self.scale)
         return model
 

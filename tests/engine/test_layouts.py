@@ -12,7 +12,7 @@ from quality_judge.bases import find_base
 from quality_judge.engine.attention import attend, set_scoring_attention
 from quality_judge.engine.kinds import ScalarModel, at_end, last_hidden_state
 from quality_judge.engine.packed import pack_linears, packable
-from quality_judge.engine.prefix import shared_prefix
+from quality_judge.engine.prefix import begun_with, shared_prefix
 from quality_judge.engine.weights import hidden_size, load_body
 
 NEEDS_PACKING = pytest.mark.skipif(
@@ -161,6 +161,22 @@ def test_rows_behind_a_prefix_computed_once_have_the_states_of_whole_rows(layout
             found = at_end(last_hidden_state(body, IDS, LENGTHS, begun), LENGTHS, 2)
             expected = at_end(last_hidden_state(body, whole, LENGTHS + 4), LENGTHS + 4, 2)
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_gradients_through_a_prefix_shared_by_a_batch_are_those_of_whole_rows(layout, name):
+    body = load_body(find_base(str(layout(name))), attention="eager").eval()
+    whole = torch.cat([IDS[:1, :4].expand(2, -1), IDS], 1)
+    found = []
+    for begun in (False, True):
+        past = begun_with(body, whole[:1, :4]) if begun else None
+        ids, lengths = (IDS, LENGTHS) if begun else (whole, LENGTHS + 4)
+        body.zero_grad()
+        at_end(last_hidden_state(body, ids, lengths, past), lengths, 2).square().sum().backward()
+        found.append({key: p.grad.clone() for key, p in body.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for key, expected in found[0].items():
+        torch.testing.assert_close(found[1][key], expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_a_body_that_attends_within_a_window_has_no_prefix_computed_once(tmp_path):

@@ -9,7 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quality_judge.bases import find_base
-from quality_judge.engine.precision import MappedEmbedding, narrow, stored_precision
+from quality_judge.engine.precision import (
+    MappedEmbedding,
+    narrow,
+    precision_here,
+    precisions_here,
+    stored_precision,
+)
 from quality_judge.engine.weights import apply_adapter, load_body
 from quality_judge.judge_spec import Lora
 
@@ -87,3 +93,20 @@ def test_an_adapter_merged_weight_by_weight_gives_the_bits_of_one_merged_in_floa
         narrow(body, torch.bfloat16, map_embedding=False)
     for (name, found), expected in zip(at_once.named_parameters(), whole.parameters(), strict=True):
         assert torch.equal(found, expected), name
+
+
+@pytest.mark.parametrize(
+    ("processor", "faster"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 amx_tile", torch.bfloat16),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", torch.float32),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", torch.bfloat16),
+        ("vendor_id : AuthenticAMD\nflags : avx2", torch.float32),
+        ("", torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_where_a_processor_multiplies_it_faster(monkeypatch, processor, faster):
+    monkeypatch.setattr("quality_judge.engine.precision._processor", lambda: processor)
+    assert precision_here("cpu") == faster
+    assert precisions_here("cpu")[0] == torch.float32
+    assert faster in precisions_here("cpu")
