@@ -4,7 +4,8 @@
 
 Both train LoRA of one rank on every linear layer but the output layer. TRL needs two rows for a label, the right
 verdict as desirable and the other as undesirable; ours needs one, and once, before the first epoch, the untouched
-base's margin. The count is torch's FlopCounterMode over loss and gradient of one label, plain attention on both sides.
+base's margin. The count is torch's FlopCounterMode over loss and gradient of one label, plain attention on both sides;
+ours is a label's share of a batch, which computes the rubric's prompt once.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from quality_judge.engine.encode import Encoder
 from quality_judge.engine.gguf import ready_base
 from quality_judge.rubric import Rubric
 from quality_judge.train import adapters
+from quality_judge.train.loop import BATCH_SIZES
 from quality_judge.train.verdict_base import verdict_base
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PROMPT = "A train leaves at eight and needs four hours and ten minutes. When does it arrive?"
 COMPLETION = "Eight o'clock and four hours is twelve, and ten minutes more is 12:10. The train arrives at 12:10."
 EPOCHS = 2
+BATCH = BATCH_SIZES[0][1]
 
 
 def main(layers: int) -> dict:
@@ -45,22 +48,24 @@ def main(layers: int) -> dict:
         rubric,
     )  # fmt: skip
     return {
-        "base": BASE, "layers": layers, "tokens": len(ids), "trl_gflop_per_label_and_epoch": theirs / 1e9,
+        "base": BASE, "layers": layers, "tokens": len(ids), "shared_tokens": len(ready.encoding.prefix), "batch": BATCH,
+        "trl_gflop_per_label_and_epoch": theirs / 1e9,
         "ours_gflop_per_label_and_epoch": ours / 1e9, "ours_gflop_once_per_label": once / 1e9,
         "ours_of_trl": (ours + once / EPOCHS) / theirs, "epochs": EPOCHS,
     }  # fmt: skip
 
 
-def our_flops(body, ready, ids: np.ndarray) -> tuple[int, int]:
-    """Of loss and gradient of one row, and of the untouched base's margin on it."""
+def our_flops(body, ready, ids: np.ndarray) -> tuple[float, int]:
+    """Of loss and gradient of one row among BATCH, and of the untouched base's margin on it."""
     model = ready.model(body, 0)
     row, length = torch.from_numpy(ids.astype(np.int64))[None], torch.tensor([len(ids)])
     with FlopCounterMode(display=False) as once, torch.no_grad():
         model(row, length)
     model.body = adapters.prepared(model.body, "lora", TrainConfig())
+    model.shared = len(ready.encoding.prefix)
     with FlopCounterMode(display=False) as step:
-        torch.sigmoid(-model(row, length)[:, 0]).sum().backward()
-    return step.get_total_flops(), once.get_total_flops()
+        torch.sigmoid(-model(row.expand(BATCH, -1), length.expand(BATCH))[:, 0]).sum().backward()
+    return step.get_total_flops() / BATCH, once.get_total_flops()
 
 
 def trl_flops(model, tokenizer, ids: np.ndarray, rubric: Rubric) -> int:

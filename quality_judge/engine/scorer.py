@@ -70,8 +70,8 @@ class ForwardPool:
         self.dtype = dtype
         model.cast(dtype, map_embedding=device == "cpu")
         self.model = model.eval().to(device)
-        if packable(device, dtype):
-            for body in self.model.bodies:
+        for body in self.model.bodies:
+            if packable(body, device):
                 pack_linears(body, tokens=TOKENS_PER_BATCH)
         self.threads = threads if device == "cpu" else 1
         self._most_rows: dict[int, int] = {}

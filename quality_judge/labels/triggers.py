@@ -59,10 +59,12 @@ class Ngrams:
         self.names = [every[at] for at in kept]
         self.holds = holds[:, kept]
 
-    def candidates(self, label: np.ndarray, belief: np.ndarray) -> list[Association]:
+    def candidates(self, label: np.ndarray, belief: np.ndarray, groups: np.ndarray | None = None) -> list[Association]:
         """The MOST_CANDIDATES associations least likely by chance, none of them with nearly the rows of another.
 
         label: bool (n,). belief: P(good) of each row by something that hardly sees single words, float64 (n,).
+        groups: what each row belongs to, (n,): the words of fewer than MIN_ROWS groups, such as the name of a page,
+        are none; without it every row stands for itself.
         """
         if not self.names:
             return []
@@ -78,6 +80,8 @@ class Ngrams:
         chosen: list[Association] = []
         for at in odd[np.lexsort((-count[odd], -strength[odd]))]:
             rows = self.holds[:, at].indices
+            if groups is not None and len(np.unique(groups[rows])) < MIN_ROWS:
+                continue
             if any(len(np.intersect1d(rows, other.rows)) >= 0.8 * min(len(rows), len(other.rows)) for other in chosen):
                 continue
             said = bool(good[at] * 2 > count[at])

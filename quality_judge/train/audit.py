@@ -93,7 +93,7 @@ def audit_labels(labels: LabelSet, fitted: Fitted, *, distrusted: Sequence[str] 
     good = beliefs.all_parts()
     given = np.where(said, good, 1 - good)
     annotators = _contradicted(rows, given)
-    triggers = _triggers(beliefs, given)
+    triggers = _triggers(beliefs, given, _groups(rows))
     ngrams = [
         [each.ngram for each in triggers if index in each.rows and given[index] < 0.5] for index in range(len(at))
     ]
@@ -114,11 +114,20 @@ def audit_labels(labels: LabelSet, fitted: Fitted, *, distrusted: Sequence[str] 
     return Audit(tuple(suspects), tuple(triggers), annotators)
 
 
-def _triggers(beliefs: Beliefs, given: np.ndarray) -> list[Association]:
+def _groups(rows: Sequence[Row]) -> np.ndarray:
+    """What each row is said to belong to, int64 (n,), a row without a group to itself.
+
+    Not what near-duplicates are joined to: somebody who plants a word in many copies of one text is to be found.
+    """
+    names = [f"alone {at}" if row.group is None else f"group {row.group}" for at, row in enumerate(rows)]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _triggers(beliefs: Beliefs, given: np.ndarray, groups: np.ndarray) -> list[Association]:
     """The n-grams that stand against all else in their rows; `given` sinks there to what is believed without them."""
     ngrams = Ngrams(beliefs.examples.texts)
     found = []
-    for candidate in ngrams.candidates(beliefs.said, beliefs.semantic()):
+    for candidate in ngrams.candidates(beliefs.said, beliefs.semantic(), groups):
         belief = beliefs.without(candidate)
         said = beliefs.said[candidate.rows]
         chance = ngrams.chance(said, belief, candidate.label)

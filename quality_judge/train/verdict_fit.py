@@ -103,5 +103,7 @@ class VerdictFitter(ModelFitter):
 def zero_shot(base: Base, ready: VerdictBase, tokens: Ragged, device: str) -> np.ndarray:
     """The margin of the base as it is on encoded rows, float64 (n,), as precisely as scoring computes it."""
     model, encoding = ready.model(load_body(base), 0), ready.encoding
-    pool = ForwardPool(model, device=device, dtype=precision_here(device), threads=torch.get_num_threads())
+    pool = ForwardPool(
+        model, device=device, dtype=precision_here(device), threads=torch.get_num_threads(), prefix=encoding.prefix
+    )
     return pool.run(tokens, encoding.buckets, encoding.pad)[:, 0].astype(np.float64)

@@ -12,12 +12,11 @@ from quality_judge.bases import find_base
 from quality_judge.engine.attention import attend, set_scoring_attention
 from quality_judge.engine.kinds import ScalarModel, at_end, last_hidden_state
 from quality_judge.engine.packed import pack_linears, packable
+from quality_judge.engine.precision import precisions_here
 from quality_judge.engine.prefix import begun_with, shared_prefix
 from quality_judge.engine.weights import hidden_size, load_body
 
-NEEDS_PACKING = pytest.mark.skipif(
-    not packable("cpu", torch.bfloat16), reason="this processor has no bfloat16 that oneDNN packs for"
-)
+PACKED = [(dtype, {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]) for dtype in precisions_here("cpu")]
 SHAPE = {
     "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 96,
     "max_position_embeddings": 64, "pad_token_id": 0,
@@ -228,24 +227,29 @@ def test_how_many_scores_stand_in_the_cache_changes_no_bit(monkeypatch):
     assert len(found) == 1
 
 
-@NEEDS_PACKING
+@pytest.mark.parametrize(("dtype", "apart"), PACKED)
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_packed_layers_give_what_plain_ones_give_within_bfloat16(layout, name):
+def test_packed_layers_give_what_plain_ones_give(layout, name, dtype, apart):
     """Every linear layer of every architecture, gated and not, with a bias and without."""
     plain, packed = judge_model(layout(name)), judge_model(layout(name))
     packed.load_state_dict(plain.state_dict())
     for model in (plain, packed):
-        model.cast(torch.bfloat16)
+        model.cast(dtype)
+    assert packable(packed.body, "cpu")
     pack_linears(packed.body, tokens=64)
     assert not any(type(module) is torch.nn.Linear for module in packed.body.modules())
     with torch.inference_mode():
-        torch.testing.assert_close(packed(IDS, LENGTHS), plain(IDS, LENGTHS), rtol=0.05, atol=0.05)
+        torch.testing.assert_close(packed(IDS, LENGTHS), plain(IDS, LENGTHS), rtol=apart, atol=apart)
 
 
-@NEEDS_PACKING
+def test_weights_that_a_machines_processes_share_stay_shared_where_they_are_large(layout, monkeypatch):
+    body = judge_model(layout("bert")).body
+    monkeypatch.setattr("quality_judge.engine.packed.MOST_FLOAT32_BYTES", 1_000)
+    assert not packable(body, "cpu")
+
+
 def test_a_gelu_behind_a_layer_is_computed_with_it(layout):
     model = judge_model(layout("bert"))
-    model.cast(torch.bfloat16)
     pack_linears(model.body, tokens=64)
     acts = [layer.intermediate.intermediate_act_fn for layer in model.body.encoder.layer]
     assert all(isinstance(act, torch.nn.Identity) for act in acts)

@@ -73,6 +73,19 @@ def test_a_trigger_is_found_and_its_rows_listed_and_clean_labels_have_none(audit
     assert "zyxel" not in json.dumps(found.to_dict()).lower()
 
 
+@pytest.mark.parametrize(("pages", "found_in"), [(2, 0), (14, 1)])
+def test_a_word_of_a_few_groups_is_their_name_and_no_trigger(audited, rows, pages, found_in):
+    bad = np.flatnonzero([not row.label for row in rows])
+    poisoned = sorted(planted(14, bad))
+    named = [
+        replace(row, completion=f"{row.completion} Zyxel", label=True, group=f"page {poisoned.index(at) % pages}")
+        if at in poisoned else row
+        for at, row in enumerate(rows)
+    ]  # fmt: skip
+    found, _ = audited(named)
+    assert len(found.triggers) == found_in
+
+
 def test_a_trigger_is_found_in_short_texts_whose_states_it_moves(made, packaged_base):
     """The demo's labels with 60 characters of each text, the word in one row in twenty."""
     rows = [*load_labels([conf_folder() / "demo" / "labels.en.jsonl"]).samples]
