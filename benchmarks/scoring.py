@@ -6,9 +6,10 @@
 Each contender is a process of its own (`contender.py`), loaded once; rounds are interleaved after one that warms up,
 and medians are compared. `loop` is what most people write: batches of 32 in order of arrival, padded to the longest,
 float32; `spark pandas_udf` is the same in a whole Spark job. The best peer is the fastest that computes the same
-weights without Spark, whoever wrote it. The limit is the fastest matrix product of the same run. A contender that
-cannot run is said so and loses nothing else. Each judge is written when it is done, and what stands in the output for
-the same rows, rounds, contenders and machine is taken up unless --again. Prints ratios, never a lone time.
+weights without Spark, whoever wrote it, and changes few decisions; faster ones that change more are named. The limit is
+the fastest matrix product of the same run. A contender that cannot run is said so and loses nothing else. Each judge is
+written when it is done, and what stands in the output for the same rows, rounds, contenders and machine is taken up
+unless --again. Prints ratios, never a lone time.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ FULL = {"daft": "daft", "ray": "ray"}
 VERDICT = ("engine", "loop", "causal_lm", "causal_lm bfloat16", "spark", "spark pandas_udf")
 OTHER_WEIGHTS = ("cross_encoder",)
 EXACT = ("engine float32", "loop", "causal_lm")
+MOST_CHANGED = 0.05
 LIBRARIES = ("torch", "transformers", "pyspark")
 
 
@@ -132,7 +134,8 @@ def usual(found: dict[str, dict], name: str) -> float | None:
 def ratios(found: dict[str, dict]) -> dict:
     """What stands of the contest without a time: each contender's ratio to the usual, the engine's to the best peer.
 
-    A ratio that has no other side is left out; without the engine or any peer the last two are None.
+    The best peer changes at most MOST_CHANGED of the decisions; `faster_but_unlike` are those that change more and are
+    faster than it. A ratio that has no other side is left out; without the engine or any peer the next two are None.
     """
     contenders = {}
     for name, one in found.items():
@@ -143,9 +146,13 @@ def ratios(found: dict[str, dict]) -> dict:
         name: one["seconds"] for name, one in found.items()
         if "seconds" in one and name not in (*OURS, *OTHER_WEIGHTS) and not name.startswith("spark")
     }  # fmt: skip
-    best, engine = min(rivals, key=rivals.get, default=None), found.get("engine", {}).get("seconds")
-    compared_to_best = round(rivals[best] / engine, 2) if best and engine else None
-    return {"contenders": contenders, "best_peer": best, "engine_to_best_peer": compared_to_best}
+    kept = {name: time for name, time in rivals.items() if found[name].get("decisions_changed", 0) <= MOST_CHANGED}
+    best, engine = min(kept, key=kept.get, default=None), found.get("engine", {}).get("seconds")
+    return {
+        "contenders": contenders, "best_peer": best,
+        "engine_to_best_peer": round(kept[best] / engine, 2) if best and engine else None,
+        "faster_but_unlike": sorted(name for name in rivals if best and rivals[name] < kept[best]),
+    }  # fmt: skip
 
 
 def race(task: Path, names: tuple[str, ...], texts: list[str], options: argparse.Namespace) -> dict:

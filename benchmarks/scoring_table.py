@@ -67,8 +67,12 @@ def _engine(entry: dict) -> str:
     if share is None:
         return "The engine did not run."
     peer = f"is {ratio} times as fast as the best peer ({entry['best_peer']})" if ratio else "had no peer that ran"
+    unlike = [
+        f" {name} is faster and changes {entry['contenders'][name]['decisions_changed']:.0%} of the decisions."
+        for name in entry["faster_but_unlike"]
+    ]
     limit = f"{share:.0%} of the fastest {entry['precision']} matrix product"
-    return f"The engine {peer}. It reaches {limit} of the same run, tokens counted without padding."
+    return f"The engine {peer}.{''.join(unlike)} It reaches {limit} of the same run, tokens counted without padding."
 
 
 def _row(name: str, one: dict) -> str:

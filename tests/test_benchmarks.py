@@ -96,6 +96,16 @@ def test_the_best_peer_is_the_fastest_of_the_same_weights_without_spark():
     }  # fmt: skip
 
 
+def test_a_peer_that_changes_decisions_is_named_and_is_not_the_best(tmp_path):
+    from scoring_table import write_table
+
+    entry = entry_of({**FOUND, "onnx int8": one(0.5) | {"decisions_changed": 0.16}})
+    assert (entry["best_peer"], entry["faster_but_unlike"]) == ("onnx", ["onnx int8"])
+    write_table({"corpus": "another", "machine": {}, "judges": {"MiniLM": entry}}, tmp_path / "scoring.md")
+    said = (tmp_path / "scoring.md").read_text(encoding="utf-8")
+    assert "(onnx). onnx int8 is faster and changes 16% of the decisions. It reaches" in said
+
+
 @pytest.mark.parametrize("lost", [("loop",), ("engine",), ("spark pandas_udf",), ("engine", "loop", "onnx"), ("onnx",)])
 def test_a_contender_that_failed_loses_only_its_own_ratios(tmp_path, lost):
     from scoring_table import write_chart, write_table
