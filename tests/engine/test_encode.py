@@ -193,6 +193,20 @@ def test_no_rows_are_encoded_to_no_rows(family):
     assert (len(encoded.tokens.ids), len(encoded.tokens.lengths), len(encoded.control)) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("at_once", [1, 30, 10**9])
+@pytest.mark.parametrize("with_prompts", [False, True])
+def test_how_many_rows_are_encoded_at_once_changes_nothing(family, monkeypatch, at_once, with_prompts):
+    encoder, spelled = family[1](), family[0].eos_token or "x"
+    texts = ["", "water boils", f"a mountain {spelled}", "the path " * 40, "水", "on", ""]
+    prompts = ["", "on", "", "water " * 30, "", spelled, "x"] if with_prompts else None
+    alone = [encoder.encode([text], prompts and [prompts[at]]) for at, text in enumerate(texts)]
+    monkeypatch.setattr("quality_judge.engine.encode.CHARACTERS_AT_ONCE", at_once)
+    encoded = encoder.encode(texts, prompts)
+    assert rows_of(encoded.tokens) == [rows_of(one.tokens)[0] for one in alone]
+    assert encoded.truncated.tolist() == [bool(one.truncated[0]) for one in alone]
+    assert encoded.control.tolist() == [bool(one.control[0]) for one in alone]
+
+
 def test_texts_of_no_tokens_are_only_specials(family):
     encoder = family[1]()
     assert rows_of(encoder.encode([""]).tokens) == [list(encoder.encoding.prefix + encoder.encoding.suffix)]
