@@ -54,7 +54,7 @@ def stub_judge(scratch: Path) -> Judge:
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    settings = [f"base={folder}", "train.method=frozen", "train.surface=false", "train.below_baseline=allow"]
+    settings = [f"base={folder}", "train.method=frozen", "train.below_baseline=allow"]
     config = load_judge_config(conf_folder() / "judges" / "default.yaml", settings)
     labels, _ = clean_labels(load_labels(demo_labels()))
     return load_judge(draft_judge(scratch / "judge", fit_judge(labels, config), config, labels).folder)

@@ -13,20 +13,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from quality_judge.engine.prompts import Prompt
+from quality_judge.engine.texts import portions
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge_spec import Encoding
 
 TOKENS_PER_BATCH = 512  # 2% slower a token than 1,024, and a bucket's last batch wastes half as much
 BUCKET_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 BYTES_PER_TOKEN = 8
-CHARACTERS_AT_ONCE = 1 << 18
 HEAD_SHARE = 2 / 3
 MIN_PROMPT_SHARE = 1 / 4
 MIN_CONTENT_TOKENS = 8
@@ -88,15 +88,9 @@ class Encoder:
         return max(0, *self._tokenizer.get_vocab().values(), *e.prefix, *e.between, *e.suffix, e.pad)
 
     def encode(self, completions: Sequence[str], prompts: Sequence[str] | None = None) -> Encoded:
-        """The ids of each row; `prompts` ("" for none) stand before `completions`.
-
-        Some rows at a time: what is known of each token on the way takes a hundred times the memory of its id.
-        """
+        """The ids of each row; `prompts` ("" for none) stand before `completions`."""
         columns = [completions] if prompts is None else [completions, prompts]
-        ends = np.cumsum([sum(map(len, row)) for row in zip(*columns, strict=True)])
-        bounds = [0, *(np.flatnonzero(np.diff(ends // CHARACTERS_AT_ONCE)) + 1).tolist(), len(completions)]
-        parts = [self._encoded(*(column[first:last] for column in columns)) for first, last in pairwise(bounds)]
-        return joined(parts)
+        return joined([self._encoded(*(column[some] for column in columns)) for some in portions(*columns)])
 
     def _encoded(self, completions: Sequence[str], prompts: Sequence[str] | None = None) -> Encoded:
         e = self.encoding

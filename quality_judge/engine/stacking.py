@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, NgramOrder, surface_counts, surface_features
+from quality_judge.engine.texts import portions
 from quality_judge.errors import JudgeError
 from quality_judge.judge_spec import Stack
 
@@ -37,6 +38,9 @@ class SurfaceModel:
 
     def raw(self, texts: Sequence[str]) -> np.ndarray:
         """The surface's raw score, a logit, float64 (n,)."""
+        return np.concatenate([self._raw(texts[some]) for some in portions(texts)])
+
+    def _raw(self, texts: Sequence[str]) -> np.ndarray:
         if not texts:
             return np.zeros(0)
         ngrams = weighted(surface_features(texts, NgramOrder(*self.ngram_order.tolist())), self.idf) @ self.ngram_weight

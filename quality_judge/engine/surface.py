@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from quality_judge.engine.texts import portions
+
 FEATURE_BITS = 18
 COUNT_NAMES = (
     "log_length", "log_words", "mean_word_length", "letters", "digits", "punctuation", "spaces", "line_breaks",
@@ -41,6 +43,10 @@ def surface_features(texts: Sequence[str], ngram_order: NgramOrder = LONG) -> sp
 
     Character and word n-grams up to `ngram_order`, within a row, lower-cased, hashed.
     """
+    return sparse.vstack([_features(texts[some], ngram_order) for some in portions(texts)], format="csr")
+
+
+def _features(texts: Sequence[str], ngram_order: NgramOrder) -> sparse.csr_matrix:
     if not texts:
         return sparse.csr_matrix((0, 1 << FEATURE_BITS), dtype=np.float32)
     characters, row_of = _characters([f" {text.lower()} " for text in texts])
@@ -60,6 +66,10 @@ def surface_features(texts: Sequence[str], ngram_order: NgramOrder = LONG) -> sp
 
 def surface_counts(texts: Sequence[str]) -> np.ndarray:
     """The plain counts named in COUNT_NAMES, float64 (len(texts), len(COUNT_NAMES)); shares are of all characters."""
+    return np.concatenate([_counts(texts[some]) for some in portions(texts)])
+
+
+def _counts(texts: Sequence[str]) -> np.ndarray:
     characters, row_of = _characters([f"{text}\n" for text in texts])
     kinds = _kinds()[np.minimum(characters, 0xFFFF)]
     n = len(texts)

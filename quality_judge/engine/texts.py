@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from quality_judge.errors import CorpusError
 from quality_judge.scores import BINARY_TEXT, CODES, EMPTY_TEXT, NULL_TEXT, OK
 
 MAX_CONTROL_SHARE = 0.3
+CHARACTERS_AT_ONCE = 1 << 16
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # half an emoji is one unreadable character, not three
 BLANK = r"^[\p{Z}\p{C}\x{200B}\x{2800}\x{3164}\x{FE0F}]*$"
 NOT_TEXT = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{FFFD}]"
@@ -64,6 +66,16 @@ def read_texts(
     usable = code == CODES.index(OK)
     strings = pc.if_else(pa.array(usable), strings, pa.scalar("", pa.large_string()))
     return Texts(strings, code, truncated & usable, invalid & ~null, _matches(strings, HIDDEN))
+
+
+def portions(*columns: Sequence[str]) -> list[slice]:
+    """The rows of columns of the same length, cut into some that hold about CHARACTERS_AT_ONCE; one slice at least.
+
+    What is known on the way of each token or n-gram takes a hundred times the memory of what comes out.
+    """
+    ends = np.cumsum([sum(map(len, row)) for row in zip(*columns, strict=True)])
+    bounds = [0, *(np.flatnonzero(np.diff(ends // CHARACTERS_AT_ONCE)) + 1).tolist(), len(columns[0])]
+    return [slice(first, last) for first, last in pairwise(bounds)]
 
 
 def distinct(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:

@@ -200,7 +200,7 @@ def test_how_many_rows_are_encoded_at_once_changes_nothing(family, monkeypatch, 
     texts = ["", "water boils", f"a mountain {spelled}", "the path " * 40, "水", "on", ""]
     prompts = ["", "on", "", "water " * 30, "", spelled, "x"] if with_prompts else None
     alone = [encoder.encode([text], prompts and [prompts[at]]) for at, text in enumerate(texts)]
-    monkeypatch.setattr("quality_judge.engine.encode.CHARACTERS_AT_ONCE", at_once)
+    monkeypatch.setattr("quality_judge.engine.texts.CHARACTERS_AT_ONCE", at_once)
     encoded = encoder.encode(texts, prompts)
     assert rows_of(encoded.tokens) == [rows_of(one.tokens)[0] for one in alone]
     assert encoded.truncated.tolist() == [bool(one.truncated[0]) for one in alone]
