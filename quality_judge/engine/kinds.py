@@ -24,7 +24,7 @@ from quality_judge.judge_spec import Verdict
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.
 POOLED_LAYERS = 3
 Pooling = Literal["layers", "last"]
-Begun: TypeAlias = tuple[Cache, Cache | None]
+Begun: TypeAlias = tuple[Cache, ...]
 
 
 class ScalarModel(nn.Module):
@@ -61,14 +61,27 @@ class ScalarModel(nn.Module):
         with torch.autocast(ids.device.type, enabled=False):  # a head in bfloat16 ties a tenth of all rows
             return products(pooled, self.head.weight) + self.head.bias
 
-    def pooled(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def begun(self, prefix: Sequence[int]) -> Begun | None:
+        """The ids that all rows begin with, computed once for each of `bodies`; None where one cannot go on from them.
+
+        For what reads a row's end alone: `pooled` with the pooling `last`, and a verdict.
+        """
+        return self._begun_by(lambda body: shared_prefix(body, prefix)) if self.pooling == "last" else None
+
+    def _begun_by(self, begin: Callable[[nn.Module], Cache | None]) -> Begun | None:
+        found = [begin(body) for body in self.bodies]
+        known = tuple(cache for cache in found if cache is not None)
+        return known if len(known) == len(found) else None
+
+    def pooled(self, ids: Tensor, lengths: Tensor, begun: Begun | None = None) -> Tensor:
         """Pooled hidden states, float32 (B, W).
 
         `layers`: the means over the row's tokens after each third of the layers, side by side, the last layer's last;
         W is POOLED_LAYERS times the hidden size. `last`: the last token's state, W the hidden size.
+        begun: what stands before `ids` in every row, which then hold and count only what follows it.
         """
         if self.pooling == "last":
-            return at_end(last_hidden_state(self.body, ids, lengths), lengths, 1)[:, 0]
+            return at_end(last_hidden_state(self.body, ids, lengths, begun[0] if begun else None), lengths, 1)[:, 0]
         mask = attended(ids, lengths)
         said = self.body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=True)
         layers = len(said.hidden_states) - 1  # the first are the embeddings
@@ -118,15 +131,6 @@ class VerdictModel(ScalarModel):
         """The body, and the reference where there is one."""
         return [self.body] if self.reference is None else [self.body, self.reference]
 
-    def begun(self, prefix: Sequence[int]) -> Begun | None:
-        """The ids that all rows begin with, computed once for `forward`; None where the body cannot go on from them."""
-        return self._begun_by(lambda body: shared_prefix(body, prefix))
-
-    def _begun_by(self, begin: Callable[[nn.Module], Cache | None]) -> Begun | None:
-        own = begin(self.body)
-        untouched = None if self.reference is None else begin(self.reference)
-        return None if own is None or (untouched is None and self.reference is not None) else (own, untouched)
-
     def forward(self, ids: Tensor, lengths: Tensor, begun: Begun | None = None) -> Tensor:
         """Outputs, float32 (B, 1 + K). ids: (B, T), padded on the right, the forced tokens at each row's end.
 
@@ -136,12 +140,13 @@ class VerdictModel(ScalarModel):
             begun = self._begun_by(lambda body: begun_with(body, ids[:1, : self.shared]))
             if begun is not None:
                 return self(ids[:, self.shared :], lengths - self.shared, begun)
-        own, before = begun or (None, None)
-        hidden = at_end(last_hidden_state(self.body, ids, lengths, own), lengths, len(self._steps))
+        before: Sequence[Cache | None] = begun or [None] * len(self.bodies)
+        hidden = at_end(last_hidden_state(self.body, ids, lengths, before[0]), lengths, len(self._steps))
         with torch.autocast(ids.device.type, enabled=False):
             score = self.margin(hidden)
             if self.reference is not None:
-                untouched = at_end(last_hidden_state(self.reference, ids, lengths, before), lengths, len(self._steps))
+                states = last_hidden_state(self.reference, ids, lengths, before[1])
+                untouched = at_end(states, lengths, len(self._steps))
                 score = score + self.verdict.reference * self.margin(untouched)
             categories = products(hidden[:, -1], self.head.weight) + self.head.bias
         return torch.cat([score[:, None], categories], 1)

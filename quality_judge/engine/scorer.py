@@ -58,7 +58,7 @@ class ForwardPool:
     """Runs batches of ids through a model, several at once: outputs, float32 (n, outputs), in row order.
 
     On the CPU each batch is computed by one thread, which keeps its bits independent of the thread count.
-    prefix: ids that all rows begin with; a verdict model computes them once instead of for every row.
+    prefix: ids that all rows begin with, computed once instead of for every row; for verdicts and pooled states.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ForwardPool:
         self.threads = threads if device == "cpu" else 1
         self._most_rows: dict[int, int] = {}
         self._prefix = tuple(prefix)
-        self._begun = self.model.begun(prefix) if prefix and isinstance(self.model, VerdictModel) else None
+        self._begun = self.model.begun(prefix) if prefix else None
 
     def run(self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False) -> np.ndarray:
         """Outputs of every row; with `pooled` the pooled states instead. Rows that exhaust memory alone are NaN."""
@@ -86,7 +86,7 @@ class ForwardPool:
         self, tokens: Ragged, buckets: Sequence[tuple[int, int]], pad: int, *, pooled: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """(outputs as `run` gives them, whether the row exhausted memory even alone, bool (n,))."""
-        if self._begun is not None and not pooled:
+        if self._begun is not None:
             tokens = tokens.where(tokens.positions() >= len(self._prefix))
             buckets = without_prefix(buckets, len(self._prefix))
         if self.device != "cpu":
@@ -115,8 +115,8 @@ class ForwardPool:
         """
         n, length = ids.shape
         call = self.model.pooled if pooled else self.model
-        if self._begun is not None and not pooled:
-            call = partial(self.model, begun=self._begun)
+        if self._begun is not None:
+            call = partial(call, begun=self._begun)
         if n <= self._most_rows.get(length, n):
             try:
                 at = torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
@@ -303,7 +303,7 @@ def load_scorer(
     dtype = precision or precision_here(device)
     pool = ForwardPool(
         load_model(judge, dtype), device=device, dtype=dtype,
-        threads=threads or torch.get_num_threads(), prefix=spec.encoding.prefix,
+        threads=threads or torch.get_num_threads(), prefix=spec.encoding.prefix if spec.kind == "verdict" else (),
     )  # fmt: skip
     tensors = read_tensors(judge.path(HEAD_FILE))
     scorer = Scorer(judge, pool, SurfaceModel.from_tensors(tensors) if spec.stack.surface else None)
