@@ -8,9 +8,12 @@ from tiny_guard import GUARD_RUBRIC, guard_rows
 from quality_judge.bases import find_base
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.encode import Encoder
+from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.output_layer import load_generator
+from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.stacking import stacked
+from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.errors import BaseModelError
 from quality_judge.judge import ADAPTER_FILE, load_judge
 from quality_judge.labels import flatten
@@ -20,6 +23,7 @@ from quality_judge.stats.metrics import roc_auc
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.forward import padded_ids
+from quality_judge.train.model_fit import MOST_SPECIALS
 from quality_judge.train.save import draft_judge
 from quality_judge.train.verdict_base import coverage, verdict_base
 
@@ -172,6 +176,17 @@ def test_a_zero_shot_judge_of_a_rubric_with_codes_writes_them_for_bad_rows_only(
         said = tokenizer.decode(answer[0, length:], skip_special_tokens=True)
         if said.startswith("unsafe\n"):
             assert set(said.removeprefix("unsafe\n").split(",")) == set(named[row])
+
+
+def test_the_bases_states_behind_the_rubrics_prompt_are_those_of_whole_rows(judged, tiny_guard):
+    _, found = judged(method="frozen")
+    assert len(found.encoding.prefix) > MOST_SPECIALS
+    ids, lengths = padded_ids(found.examples, np.arange(len(found.examples)))
+    base = find_base(str(tiny_guard))
+    with torch.inference_mode():
+        whole = ScalarModel(load_body(base).eval(), hidden_size(base), 1, "last").pooled(ids, lengths).double().numpy()
+    apart = 1e-4 if precision_here("cpu") == torch.float32 else 0.05
+    np.testing.assert_allclose(found.states, whole, atol=apart * np.abs(whole).max())
 
 
 def test_a_trained_judge_scores_as_the_parts_it_was_fitted_from(judged):
