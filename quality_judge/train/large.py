@@ -1,4 +1,6 @@
-"""What lets a large base be trained on one GPU: weights in 4 or 8 bits under LoRA, activations computed a second time.
+"""What lets a large base or long rows be trained in little memory.
+
+Attention that keeps no scores, weights in 4 or 8 bits under LoRA, activations computed a second time.
 
 A quantised base is trained through, never saved: the judge names the base itself, and its adapter is merged into the
 full weights when it scores (QLoRA, Dettmers et al. 2023). It knows nothing of data or losses.
@@ -13,8 +15,26 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from quality_judge.bases import Base
 from quality_judge.config import TrainConfig
 from quality_judge.errors import ConfigError, MissingExtra
+
+LAYERS, HEADS = ("num_hidden_layers", "n_layer", "num_layers"), ("num_attention_heads", "n_head")
+BATCH_TEXTS = 16
+KEPT_OF_A_SCORE = 16  # bytes: as a product, masked, as a share and rounded, in float32 each
+MOST_KEPT_BYTES = 8 << 30
+
+
+def training_attention(base: Base, max_tokens: int, device: str) -> str:
+    """transformers' name of the attention to train with on rows of at most `max_tokens`, the prompt counted.
+
+    `eager` on the CPU, where the backward pass of torch's fused attention takes as long as all the rest of a step;
+    `sdpa` on a GPU, and where eager would keep more than MOST_KEPT_BYTES of scores for the way back.
+    """
+    config = base.config.get("text_config", base.config)
+    layers, heads = (next((config[name] for name in names if name in config), 1) for names in (LAYERS, HEADS))
+    kept = BATCH_TEXTS * layers * heads * max_tokens**2 * KEPT_OF_A_SCORE
+    return "eager" if device == "cpu" and kept <= MOST_KEPT_BYTES else "sdpa"
 
 
 def quantization(config: TrainConfig) -> Any | None:

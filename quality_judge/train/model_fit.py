@@ -30,7 +30,7 @@ from quality_judge.train.checkpoint import Checkpoint, Checkpoints
 from quality_judge.train.contrast import contrast
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import pooled_states, predicted
-from quality_judge.train.large import quantization
+from quality_judge.train.large import quantization, training_attention
 from quality_judge.train.linear import (
     FROZEN_STRENGTHS,
     Linear,
@@ -54,7 +54,6 @@ from quality_judge.train.stack import fit_stack
 MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
 MAX_SPREAD_TEXTS = 256
-TRAINING_ATTENTION = "eager"  # on the CPU the backward pass of torch's fused attention takes twice the whole step
 CONTRASTED_LABELS = (40, 300)  # tried at 64 and 200, see benchmarks/NOTES.md
 CONTRASTED_STRENGTH = FROZEN_STRENGTHS[0]
 RETRY_RATE = 0.1  # after a collapse
@@ -75,7 +74,8 @@ class ModelFitter:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pooling: Pooling = "layers" if base.architecture == "encoder" else "last"
         self.outputs = 1 + len(examples.category_names)
-        self.body = load_body(base, attention=TRAINING_ATTENTION, quantization=quantization(config))
+        attention = training_attention(base, encoding.max_tokens, self.device.type)
+        self.body = load_body(base, attention=attention, quantization=quantization(config))
         self.states = self._frozen_states()
         self.standard, self.mean, self.scale = standardised(self.states)
         self.strength, probe_raw = best_linear(self.standard, examples, folds, FROZEN_STRENGTHS)

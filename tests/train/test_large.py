@@ -1,5 +1,6 @@
 """Large bases: activations may be computed twice without changing a judge; quantised weights need a GPU and say so."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -12,7 +13,7 @@ from quality_judge.errors import ConfigError
 from quality_judge.judge_spec import Lora
 from quality_judge.train import adapters
 from quality_judge.train.fit import fit_judge
-from quality_judge.train.large import quantization, recompute_activations, weights_in
+from quality_judge.train.large import quantization, recompute_activations, training_attention, weights_in
 
 IDS = torch.arange(5, 45).reshape(2, 20)
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -99,3 +100,19 @@ def test_a_judge_is_trained_through_quantised_weights(made, tiny_base, bits):
     config = made.judge_config(tiny_base("llama"), quantize_bits=bits, learning_rate=1e-3)
     found = fit_judge(made.label_set(made.samples(60)), config)
     assert found.training["out_of_fold"]["judge"] > 0.8
+
+
+def test_attention_that_keeps_no_scores_is_taken_for_long_rows_and_on_a_gpu(tiny_base):
+    base = find_base(str(tiny_base("llama")))
+    assert training_attention(base, 64, "cpu") == "eager"
+    assert training_attention(base, 100_000, "cpu") == "sdpa"
+    assert training_attention(base, 64, "cuda") == "sdpa"
+
+
+@pytest.mark.parametrize("model_type", ["bert", "llama"])
+def test_a_judge_trained_without_kept_scores_is_the_one_trained_with_them(made, tiny_base, monkeypatch, model_type):
+    labels = made.label_set(made.samples(48))
+    plain = fit_judge(labels, made.judge_config(tiny_base(model_type), method="full"))
+    monkeypatch.setattr("quality_judge.train.large.MOST_KEPT_BYTES", 0)
+    fused = fit_judge(labels, made.judge_config(tiny_base(model_type), method="full"))
+    np.testing.assert_allclose(fused.raw, plain.raw, atol=0.02)
