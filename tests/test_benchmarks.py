@@ -169,24 +169,6 @@ def test_the_scoring_benchmark_runs_in_its_short_form(tmp_path):
     assert found["share_of_matmul_peak"] > 0
 
 
-def test_the_training_benchmark_runs_in_its_short_form(tmp_path):
-    cells = in_short("training", ["--short"], tmp_path / "found.json")["cells"]
-    assert {"ours", "tfidf_logistic", "frozen_base", "length_only"} == {cell["method"] for cell in cells}
-    assert all(0 <= cell["value"] <= 1 for cell in cells)
-
-
-def test_the_scale_benchmark_runs_in_a_small_form(tmp_path):
-    found = in_short("spark_scale", ["--rows", "200"], tmp_path / "found.json")
-    assert found["rows"] == 200
-    assert found["spark_rows_per_second_to_engine"] > 0
-
-
-def test_the_store_benchmark_runs_in_a_small_form(tmp_path):
-    found = in_short("store", ["--rows", "200", "--rounds", "1"], tmp_path / "found.json")
-    assert found["scores"] == "equal to the last bit"
-    assert 0 < found["rerun_share_of_first_run"] < 2
-
-
 def test_the_gpu_benchmark_refuses_without_a_gpu(monkeypatch):
     import torch
 
