@@ -34,8 +34,9 @@ from quality_judge.stats.calibration import (
 )
 from quality_judge.stats.cascade import BandChoice, choose_band, nested_bands
 from quality_judge.stats.certificate import Promises, Targets
+from quality_judge.stats.curves import reliability_curve, threshold_curve
 from quality_judge.stats.fresh import certify_fresh
-from quality_judge.stats.metrics import Clusters, reliability_curve, summarise, threshold_curve
+from quality_judge.stats.metrics import Clusters, summarise
 from quality_judge.stats.thresholds import best_threshold, certify_all, proposed_cut
 
 DEFAULT_THRESHOLD = 0.5

@@ -23,6 +23,7 @@ from quality_judge.judge_spec import Verdict
 # Means after each third of the layers beat the last layer's by .01-.11 ROC AUC under a linear head on four label sets,
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.
 POOLED_LAYERS = 3
+MOST_SPECIALS = 4
 Pooling = Literal["layers", "last"]
 Begun: TypeAlias = tuple[Cache, ...]
 
@@ -64,9 +65,12 @@ class ScalarModel(nn.Module):
     def begun(self, prefix: Sequence[int]) -> Begun | None:
         """The ids that all rows begin with, computed once for each of `bodies`; None where one cannot go on from them.
 
-        For what reads a row's end alone: `pooled` with the pooling `last`, and a verdict.
+        For what reads a row's end alone: `pooled` with the pooling `last`, and a verdict. None for MOST_SPECIALS ids or
+        fewer: they are no rubric's prompt, and cost nothing.
         """
-        return self._begun_by(lambda body: shared_prefix(body, prefix)) if self.pooling == "last" else None
+        if self.pooling != "last" or len(prefix) <= MOST_SPECIALS:
+            return None
+        return self._begun_by(lambda body: shared_prefix(body, prefix))
 
     def _begun_by(self, begin: Callable[[nn.Module], Cache | None]) -> Begun | None:
         found = [begin(body) for body in self.bodies]

@@ -1,4 +1,4 @@
-"""How well scores agree with experts: point values, bootstrap intervals, and the curves of the report.
+"""How well scores agree with experts: point values and bootstrap intervals.
 
 Every metric of labels is written once, for weighted rows: all weights 1 give the value, the counts of a bootstrap
 draw give that draw's value. It does not know where scores come from, and it draws no pictures.
@@ -6,21 +6,19 @@ draw give that draw's value. It does not know where scores come from, and it dra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from quality_judge.errors import InputError
-from quality_judge.stats.clustered import MIN_CLUSTERS
+from quality_judge.stats.bootstrap import bootstrap_counts, percentile_interval
 
 Array = np.ndarray
 LABEL_METRICS = ("roc_auc", "average_precision", "accuracy", "f1", "cohen_kappa", "ece", "brier")
 METRICS = (*LABEL_METRICS, "pair_accuracy", "kendall_tau")
 ECE_BINS = 10
-INTERVAL = (2.5, 97.5)
-MAX_CELLS = 2_000_000  # draws x rows held at once, so that a large test set does not take gigabytes
 
 
 def checked(labels: Any, *scores: Any) -> tuple[Array, ...]:
@@ -41,7 +39,8 @@ def roc_auc_interval(labels: Any, scores: Any, *, draws: int = 200, seed: int = 
     good, scores = checked(labels, scores)
     if good.all() or not good.any():
         return None
-    return _interval(np.concatenate([_ranked(good, scores, w)["roc_auc"] for w in _counts(len(good), seed, draws)]))
+    drawn = [_ranked(good, scores, counts)["roc_auc"] for counts in bootstrap_counts(len(good), seed, draws)]
+    return percentile_interval(np.concatenate(drawn))
 
 
 def average_precision(labels: Any, scores: Any) -> float | None:
@@ -90,7 +89,7 @@ def kendall_tau(rankings: Sequence[Any]) -> float | None:
 class Clusters(NamedTuple):
     """The cluster of each labelled row, pair and ranking, from 0 without gaps, int64; None where none share one.
 
-    Fewer than MIN_CLUSTERS do not say how far values vary: their metrics have no interval.
+    Of too few (see `bootstrap_counts`) metrics have no interval.
     """
 
     labels: Array | None = None
@@ -122,60 +121,20 @@ def summarise(
     good, raw, probability = checked(labels, raw, probability)
     values = {name: _value(name, good, probability, raw=raw, threshold=threshold) for name in LABEL_METRICS}
     clusters = clusters or Clusters()
-    drawn = _counts(len(good), seed, draws, clusters.labels)
+    drawn = bootstrap_counts(len(good), seed, draws, clusters.labels)
     samples = _label_draws(good, raw, probability, threshold=threshold, drawn=drawn)
     for name, parts, cluster in (
         ("pair_accuracy", _pair_wins(*pairs) if pairs is not None else np.empty(0), clusters.pairs),
         ("kendall_tau", _taus(rankings or ()), clusters.rankings),
     ):
         values[name] = _plain(_mean(parts, None))
-        samples[name] = [_mean(parts, counts) for counts in _counts(len(parts), seed, draws, cluster)]
+        samples[name] = [_mean(parts, counts) for counts in bootstrap_counts(len(parts), seed, draws, cluster)]
     summary: dict[str, Any] = {"n": len(good)}
     for name in METRICS:
         summary[name] = values[name]
-        summary[f"{name}_ci"] = None if values[name] is None else _interval(np.concatenate(samples[name]))
+        summary[f"{name}_ci"] = None if values[name] is None else percentile_interval(np.concatenate(samples[name]))
     summary["per_category"] = None if categories is None else {k: _category(*v) for k, v in categories.items()}
     return summary
-
-
-def reliability_curve(labels: Any, probability: Any, *, bins: int = ECE_BINS) -> list[dict[str, Any]]:
-    """For each equal-width bin: low, high, n, mean_probability, fraction_good, ci (95% Wilson); None if empty."""
-    good, probability = checked(labels, probability)
-    index = _bins(probability, bins)
-    curve = []
-    for number in range(bins):
-        inside = index == number
-        n, n_good = int(inside.sum()), int(good[inside].sum())
-        curve.append(
-            {
-                "low": number / bins,
-                "high": (number + 1) / bins,
-                "n": n,
-                "mean_probability": float(probability[inside].mean()) if n else None,
-                "fraction_good": n_good / n if n else None,
-                "ci": wilson(n_good, n) if n else None,
-            }
-        )
-    return curve
-
-
-def threshold_curve(labels: Any, probability: Any, *, points: int = 101) -> list[dict[str, Any]]:
-    """For each of `points` thresholds in [0, 1]: threshold, precision, recall, keep_rate, n_kept."""
-    good, probability = checked(labels, probability)
-    curve = []
-    for threshold in np.linspace(0, 1, points):
-        kept = probability >= threshold
-        n_kept, n_good = int(kept.sum()), int((kept & good).sum())
-        curve.append(
-            {
-                "threshold": round(float(threshold), 6),
-                "precision": n_good / n_kept if n_kept else None,
-                "recall": n_good / int(good.sum()) if good.any() else None,
-                "keep_rate": n_kept / len(good) if len(good) else None,
-                "n_kept": n_kept,
-            }
-        )
-    return curve
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> list[float]:
@@ -273,40 +232,18 @@ def _probabilistic(good: Array, probability: Array, weights: Array, bins: int) -
         return {"ece": nothing, "brier": nothing}
     n = weights.sum(axis=1)
     gap = np.zeros((len(good), bins))
-    gap[np.arange(len(good)), _bins(probability, bins)] = probability - good
+    gap[np.arange(len(good)), probability_bins(probability, bins)] = probability - good
     return {
         "ece": np.abs(weights @ gap).sum(axis=1) / n,
         "brier": weights @ np.square(probability - good) / n,
     }
 
 
-def _bins(probability: Array, bins: int) -> Array:
+def probability_bins(probability: Array, bins: int) -> Array:
+    """The bin of equal width, from 0, that each probability lies in, int64 (n,). Raises InputError outside [0, 1]."""
     if len(probability) and (probability.min() < 0 or probability.max() > 1):
         raise InputError("a probability lies outside [0, 1]; pass calibrated probabilities, not raw scores")
     return np.minimum((probability * bins).astype(np.int64), bins - 1)
-
-
-def _counts(n: int, seed: int, draws: int, cluster: Array | None = None) -> Iterator[Array]:
-    """Bootstrap counts in blocks of (draws, n), the same for the same n and seed.
-
-    cluster: as in `Clusters`; clusters are drawn then, each with all its rows. Of too few, one draw of NaN.
-    """
-    units = n if cluster is None else int(cluster.max()) + 1
-    if cluster is not None and units < MIN_CLUSTERS:
-        yield np.full((1, n), np.nan)
-        return
-    generator = np.random.default_rng([seed, units])
-    block = max(1, min(draws, MAX_CELLS // max(n, 1)))
-    for start in range(0, draws, block):
-        counts = _one_block(generator, min(block, draws - start), units)
-        yield counts if cluster is None else counts[:, cluster]
-
-
-def _one_block(generator: np.random.Generator, draws: int, n: int) -> Array:
-    if not n:
-        return np.empty((draws, 0))
-    drawn = generator.integers(0, n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
 
 
 def _pair_wins(chosen: Any, rejected: Any) -> Array:
@@ -346,8 +283,3 @@ def _category(labels: Any, probability: Any) -> dict[str, Any]:
 
 def _plain(value: Array) -> float | None:
     return float(value[0]) if np.isfinite(value[0]) else None
-
-
-def _interval(sample: Array) -> list[float] | None:
-    sample = sample[np.isfinite(sample)]
-    return [float(bound) for bound in np.percentile(sample, INTERVAL)] if len(sample) else None

@@ -117,7 +117,8 @@ def audit_labels(labels: LabelSet, fitted: Fitted, *, distrusted: Sequence[str] 
 def _groups(rows: Sequence[Row]) -> np.ndarray:
     """What each row is said to belong to, int64 (n,), a row without a group to itself.
 
-    Not what near-duplicates are joined to: somebody who plants a word in many copies of one text is to be found.
+    Not what near-duplicates are joined to: somebody who plants a word in many copies of one text is to be found. A
+    group is taken at its word: who may write it can hide a planted word in few of them.
     """
     names = [f"alone {at}" if row.group is None else f"group {row.group}" for at, row in enumerate(rows)]
     return np.unique(names, return_inverse=True)[1]

@@ -57,7 +57,6 @@ MAX_SPREAD_TEXTS = 256
 CONTRASTED_LABELS = (40, 300)  # tried at 64 and 200, see benchmarks/NOTES.md
 CONTRASTED_STRENGTH = FROZEN_STRENGTHS[0]
 RETRY_RATE = 0.1  # after a collapse
-MOST_SPECIALS = 4  # a longer prefix is a rubric's prompt, and worth computing once
 Method = Literal["frozen", "lora", "full", "contrastive"]
 Trained = TypeVar("Trained")
 
@@ -290,7 +289,6 @@ def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooli
     """The untouched base's pooled states of each row, float64 (n, H), as precisely as scoring computes them."""
     model = ScalarModel(load_body(base), hidden_size(base), 1, pooling)
     pool = ForwardPool(
-        model, device=device, dtype=precision_here(device), threads=torch.get_num_threads(),
-        prefix=encoding.prefix if len(encoding.prefix) > MOST_SPECIALS else (),
-    )  # fmt: skip
+        model, device=device, dtype=precision_here(device), threads=torch.get_num_threads(), prefix=encoding.prefix
+    )
     return pool.run(tokens, encoding.buckets, encoding.pad, pooled=True).astype(np.float64)

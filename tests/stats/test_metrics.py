@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality_judge.errors import InputError
-from quality_judge.stats import metrics
+from quality_judge.stats import curves, metrics
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 
@@ -176,13 +176,13 @@ def test_five_thousand_rows_and_500_draws_take_seconds_not_minutes():
 
 def test_the_reliability_curve_counts_every_row_once():
     labels, _, probability = scored(200)
-    curve = metrics.reliability_curve(labels, probability)
+    curve = curves.reliability_curve(labels, probability)
     assert sum(part["n"] for part in curve) == 200
     for part in curve:
         if part["n"]:
             assert part["low"] <= part["mean_probability"] <= part["high"]
             assert part["ci"][0] <= part["fraction_good"] <= part["ci"][1]
-    assert metrics.reliability_curve([True], [1.0])[0]["ci"] is None
+    assert curves.reliability_curve([True], [1.0])[0]["ci"] is None
 
 
 def test_wilson_agrees_with_scipy():
@@ -194,7 +194,7 @@ def test_wilson_agrees_with_scipy():
 
 def test_the_threshold_curve_runs_from_everything_to_the_surest_rows():
     labels, _, probability = scored(100)
-    curve = metrics.threshold_curve(labels, probability)
+    curve = curves.threshold_curve(labels, probability)
     assert len(curve) == 101
     assert curve[0]["keep_rate"] == curve[0]["recall"] == 1.0
     kept = [point["n_kept"] for point in curve]

@@ -8,7 +8,7 @@ from tiny_guard import GUARD_RUBRIC, guard_rows
 from quality_judge.bases import find_base
 from quality_judge.config import JudgeConfig
 from quality_judge.engine.encode import Encoder
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import MOST_SPECIALS, ScalarModel
 from quality_judge.engine.output_layer import load_generator
 from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import load_scorer
@@ -23,7 +23,6 @@ from quality_judge.stats.metrics import roc_auc
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.forward import padded_ids
-from quality_judge.train.model_fit import MOST_SPECIALS
 from quality_judge.train.save import draft_judge
 from quality_judge.train.verdict_base import coverage, verdict_base
 
