@@ -9,7 +9,8 @@ import pytest
 
 from quality_judge.cascade import load_cascade
 from quality_judge.config import conf_folder, load_judge_config
-from quality_judge.judge import save_judge
+from quality_judge.engine.golden import golden_content, golden_rows
+from quality_judge.judge import GOLDEN_FILE, save_judge
 from quality_judge.labels import load_labels
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.save import draft_judge
@@ -32,7 +33,9 @@ def place(tmp_path_factory, tiny_base):
     cheap = draft_judge(folder, fit_judge(labels, config), config, labels)
     stack = cheap.spec.stack.model_copy(update={"bias": cheap.spec.stack.bias + 0.1})
     changes = {"stack": stack, "thresholds": {"best": 0.5}}
-    files = {name: cheap.path(name) for name in cheap.spec.files}
+    _, golden = golden_rows(cheap)
+    shifted = golden_content({precision: raw + 0.1 for precision, raw in golden.items()})
+    files = {name: cheap.path(name) for name in cheap.spec.files} | {GOLDEN_FILE: json.dumps(shifted).encode()}
     large = save_judge(folder / "large", cheap.spec.model_copy(update=changes), files)
     return folder, Path(cheap.folder), Path(large.folder)
 
