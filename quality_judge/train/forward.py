@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.precision import precision_here
 from quality_judge.train.examples import Examples
 
 LENGTH_STEP = 8
-PREDICT_TEXTS = 64
+PREDICT_TOKENS = 2_048
+Compute: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -36,28 +38,38 @@ def padded_ids(examples: Examples, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def predicted(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Outputs of the texts `rows`, float64 (len(rows), outputs), as the model stands."""
-    return _computed(model, model, model.outputs, examples, rows)
+    return _computed(_standing(model, examples, rows), model, model.outputs, examples, rows)
 
 
 def pooled_states(model: ScalarModel, examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Pooled states of the texts `rows`, float64 (len(rows), W), as the model stands."""
-    return _computed(model, model.pooled, model.head.in_features, examples, rows)
+    return _computed(model.pooled, model, model.head.in_features, examples, rows)
+
+
+def _standing(model: ScalarModel, examples: Examples, rows: np.ndarray) -> Compute:
+    """The model on whole rows; what a verdict's rows begin with is computed once for all of them."""
+    shared = model.shared if isinstance(model, VerdictModel) and len(rows) else 0
+    if not shared:
+        return model
+    start, device = examples.tokens.offsets()[rows[0]], next(model.parameters()).device
+    with autocast(device):
+        begun = model.begun(examples.tokens.ids[start : start + shared].tolist())
+    return lambda ids, lengths: model(ids[:, shared:], lengths - shared, begun)
 
 
 @torch.no_grad()
-def _computed(
-    model: ScalarModel, compute: Callable[[Tensor, Tensor], Tensor], width: int, examples: Examples, rows: np.ndarray
-) -> np.ndarray:
+def _computed(compute: Compute, model: ScalarModel, width: int, examples: Examples, rows: np.ndarray) -> np.ndarray:
     model.eval()
     device = next(model.parameters()).device
     distinct, back = np.unique(examples.same[rows], return_inverse=True)
     outputs = np.empty((len(distinct), width))
-    order = np.argsort(examples.tokens.lengths[distinct], kind="stable")
-    for at in range(0, len(order), PREDICT_TEXTS):
-        some = order[at : at + PREDICT_TEXTS]
+    order = np.argsort(-examples.tokens.lengths[distinct], kind="stable")
+    while len(order):
+        some = order[: max(1, PREDICT_TOKENS // int(examples.tokens.lengths[distinct[order[0]]]))]
         ids, lengths = padded_ids(examples, distinct[some])
         with autocast(device):
             outputs[some] = compute(ids.to(device), lengths.to(device)).float().cpu().numpy()
+        order = order[len(some) :]
     return outputs[back]
 
 

@@ -41,7 +41,6 @@ from quality_judge.train.linear import (
     standardised,
 )
 from quality_judge.train.loop import (
-    DIVERGED,
     Progress,
     TrainResult,
     learning_rate,
@@ -50,10 +49,11 @@ from quality_judge.train.loop import (
 )
 from quality_judge.train.parallel import peers
 from quality_judge.train.stack import fit_stack
+from quality_judge.train.unseen import Unseen
 
 MIN_TUNED_UNITS = 100
 MAX_FULL_PARAMETERS = 200_000_000
-MAX_SPREAD_TEXTS = 256
+MAX_SPREAD_TEXTS = 64
 CONTRASTED_LABELS = (40, 300)  # tried at 64 and 200, see benchmarks/NOTES.md
 CONTRASTED_STRENGTH = FROZEN_STRENGTHS[0]
 RETRY_RATE = 0.1  # after a collapse
@@ -180,32 +180,35 @@ class ModelFitter:
         return self.config.model_copy(update={"head_learning_rate": self.config.head_learning_rate * self.slower})
 
     def _out_of_fold(self, method: Method) -> np.ndarray:
+        """What each row is given by a model that was trained without its fold, float64 (n, 1 + K)."""
         outputs = np.full((len(self.examples), self.outputs), np.nan)
-        folds = range(self.folds.max() + 1)
+        folds = list(range(self.folds.max() + 1))
         alone = self.device.type == "cpu" and peers().count == 1
-        side_by_side = torch.get_num_threads() if alone and len(folds) > 1 else 1
-        ready = {fold: self._prepared(method, self.folds != fold) for fold in folds} if side_by_side > 1 else {}
-
-        def train(fold: int) -> TrainResult:
-            model = ready.pop(fold, None) or self._prepared(method, self.folds != fold)
-            held_out = np.flatnonzero(self.folds == fold)
-            result = self._fitted(
-                model, method, self.folds != fold, f", part {fold + 1} of {len(folds)}",
-                develop=lambda: self._development_score(model, held_out),
-                checkpoint=self._checkpoint(f"{method}-part-{fold}"),
-            )  # fmt: skip
-            outputs[held_out] = predicted(model, self.examples, held_out)
-            self._refuse_collapse(model)
-            if len(folds) == 1:
-                self.models[method] = model
-            return result
-
-        if side_by_side > 1:
-            with ThreadPoolExecutor(side_by_side, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                self.results[method] = list(pool.map(train, folds))
-        else:
-            self.results[method] = [train(fold) for fold in folds]
+        threads = torch.get_num_threads() if alone else 1
+        self.results[method] = []
+        while folds:
+            some, folds = folds[:threads], folds[threads:]
+            train = partial(self._part, method, outputs)
+            ready = [self._prepared(method, self.folds != fold) for fold in some]
+            self.results[method] += side_by_side(train, some, ready) if len(some) > 1 else map(train, some, ready)
         return outputs
+
+    def _part(self, method: Method, outputs: np.ndarray, fold: int, model: ScalarModel) -> TrainResult:
+        """Trains the model on all rows but the fold's, whose outputs it fills in."""
+        held_out, parts = np.flatnonzero(self.folds == fold), self.folds.max() + 1
+        unseen = Unseen(model, self.examples, held_out)
+        result = self._fitted(
+            model, method, self.folds != fold, f", part {fold + 1} of {parts}", develop=unseen.score,
+            checkpoint=self._checkpoint(f"{method}-part-{fold}"),
+        )  # fmt: skip
+        outputs[held_out] = unseen.outputs(result)
+        if len(np.unique(self.examples.same[held_out])) < MAX_SPREAD_TEXTS:
+            self._refuse_collapse(model)
+        else:
+            refuse_collapse(outputs[held_out, 0])
+        if parts == 1:
+            self.models[method] = model
+        return result
 
     def _refuse_collapse(self, model: ScalarModel) -> None:
         spread = np.unique(np.linspace(0, len(self.examples) - 1, MAX_SPREAD_TEXTS).astype(int))
@@ -265,15 +268,6 @@ class ModelFitter:
         tokens = replace(tokens, lengths=tokens.lengths[distinct])
         return frozen_states(self.base, self.encoding, tokens, self.pooling, self.device.type)[back]
 
-    def _development_score(self, model: ScalarModel, held_out: np.ndarray) -> float:
-        raw = np.full(len(self.examples), np.nan)
-        raw[held_out] = predicted(model, self.examples, held_out)[:, 0]
-        if not np.isfinite(raw[held_out]).all():
-            raise CheckFailed(DIVERGED)
-        among = np.zeros(len(self.examples), bool)
-        among[held_out] = True
-        return order_score(self.examples, raw, among)
-
     def _checkpoint(self, part: str) -> Checkpoint | None:
         again = "" if self.seed == self.config.seed else f"-seed-{self.seed}"  # a second try goes on from no first one
         return self.checkpoints.part(part + again) if self.checkpoints else None
@@ -283,6 +277,16 @@ class ModelFitter:
 
     def _rate(self, method: Method) -> float:
         return learning_rate(self.config, self.base.architecture, method) * self.slower
+
+
+def side_by_side(
+    train: Callable[[int, ScalarModel], Trained], folds: list[int], models: list[ScalarModel]
+) -> list[Trained]:
+    """What `train` gives for each fold and its model, trained at the same time in an equal share of the threads."""
+    workers = len(folds)
+    share = max(1, torch.get_num_threads() // workers)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        return list(pool.map(train, folds, models))
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:
