@@ -1,7 +1,7 @@
 """The peers of `training.py`, each as its own documentation shows it: task.json in, raw scores of the test rows out.
 
 Run by the interpreter of the peers' environment, or of this project (OF_THIS_PROJECT). Nothing of quality_judge is
-used but the path of the packaged base.
+used but the paths of the packaged bases.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-PEERS = ("setfit", "cross_encoder", "data_juicer", "trl_reward")
-OF_THIS_PROJECT = ("data_juicer", "trl_reward")  # run by the interpreter of this project, which has what they need
-LABELS_ALONE, ORDERS_ALONE = ("setfit", "data_juicer"), ("trl_reward",)
+PEERS = ("setfit", "cross_encoder", "data_juicer", "trl_reward", "trl_kto")
+OF_THIS_PROJECT = ("data_juicer", "trl_reward", "trl_kto")  # run by the interpreter of this project
+LABELS_ALONE, ORDERS_ALONE = ("setfit", "data_juicer", "trl_kto"), ("trl_reward",)
 SETFIT_ITERATIONS = ((64, 20), (10**12, 5))  # its default is 20; fewer, so that hundreds of labels end at all
+KTO_PROMPT = "Write a text."  # where a set has none: KTOTrainer wants one
 SEED = 0
 
 
@@ -114,6 +115,43 @@ def trl_reward(task: dict) -> np.ndarray:
     return np.concatenate(found)
 
 
+def trl_kto(task: dict) -> np.ndarray:
+    """TRL's KTOTrainer with its defaults (3 epochs of 8 rows at 1e-6), SmolLM2; raw: log π(text) − log π_ref(text)."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import KTOConfig, KTOTrainer
+
+    from quality_judge.engine.gguf import ready_base
+
+    folder = ready_base("HuggingFaceTB/SmolLM2-135M-Instruct").folder
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    policy, reference = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for _ in range(2))
+
+    def turns(prompt: str, text: str) -> tuple[list[dict], list[dict]]:
+        return [{"role": "user", "content": prompt or KTO_PROMPT}], [{"role": "assistant", "content": text}]
+
+    asked, said = zip(*(turns(prompt, text) for prompt, text, _ in task["train"]), strict=True)
+    data = Dataset.from_dict({
+        "prompt": list(asked), "completion": list(said), "label": [bool(label) for *_, label in task["train"]],
+    })  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = KTOConfig(
+            output_dir=scratch, max_length=256, seed=SEED, save_strategy="no", report_to="none", disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(), bf16=torch.cuda.is_available(),
+        )  # fmt: skip
+        KTOTrainer(policy, reference, args=settings, train_dataset=data, processing_class=tokenizer).train()
+
+    def log_likelihood(model, prompt: str, text: str) -> float:
+        asked, said = turns(prompt, text)
+        start = len(tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False))
+        ids = tokenizer.apply_chat_template(asked + said, return_tensors="pt", return_dict=False)[:, :256]
+        with torch.inference_mode():
+            spoken = model(ids.to(model.device)).logits[0, start - 1 : -1].float().log_softmax(-1)
+        return float(spoken.gather(1, ids[0, start:, None].to(spoken.device)).sum())
+
+    return np.array([log_likelihood(policy, p, t) - log_likelihood(reference, p, t) for p, t in task["test"]])
+
+
 def _logistic():
     from sklearn.linear_model import LogisticRegression
 
@@ -126,6 +164,9 @@ def _identity():
 
 if __name__ == "__main__":
     method, task_file, answer_file = sys.argv[1:]
-    peers = {"setfit": setfit, "cross_encoder": cross_encoder, "data_juicer": data_juicer, "trl_reward": trl_reward}
+    peers = {
+        "setfit": setfit, "cross_encoder": cross_encoder, "data_juicer": data_juicer, "trl_reward": trl_reward,
+        "trl_kto": trl_kto,
+    }  # fmt: skip
     answered = peers[method](json.loads(Path(task_file).read_text()))
     Path(answer_file).write_text(json.dumps([float(value) for value in answered]))
