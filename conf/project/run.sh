@@ -12,5 +12,6 @@ quality-judge validate --scored "$OUT/scored" --suite conf/scored.yaml --output 
 quality-judge filter --scored "$OUT/scored" --policy conf/policy.yaml --output "$OUT/filtered"
 quality-judge validate --scored "$OUT/filtered" --suite conf/filtered.yaml --output "$OUT/validation-filtered.json"
 quality-judge report --judge "$JUDGE" --filtered "$OUT/filtered" --validation "$OUT/validation-scored.json" --validation "$OUT/validation-filtered.json" --output "$OUT/report.html"
+echo "read $OUT/report.html first" >&2
 quality-judge sample --scored "$OUT/scored" --count 200 --strategy uncertain --labelled labels/*.jsonl --output "$OUT/next-round.jsonl"
-echo "read $OUT/report.html first. next: quality-judge label $OUT/next-round.jsonl --rubric conf/rubric.yaml --output labels/round-${2:-1}.jsonl, then ./run.sh $CORPUS $((${2:-1} + 1))" >&2
+echo "next: quality-judge label $OUT/next-round.jsonl --rubric conf/rubric.yaml --output labels/round-${2:-1}.jsonl, then ./run.sh $CORPUS $((${2:-1} + 1))" >&2
