@@ -104,6 +104,17 @@ def encoder(tiny_base):
 
 
 @pytest.fixture(scope="session")
+def build(encoder, made):
+    """A function from rows to the examples of them."""
+    from quality_judge.train.examples import build_examples
+
+    def build(rows, **options):
+        return build_examples(made.label_set(rows), encoder(), **options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def fitted(tiny_base):
     """A function from a model type, rows and settings to (what was fitted, its settings, its labels); once each."""
     from quality_judge.train.fit import fit_judge

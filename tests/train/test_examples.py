@@ -7,17 +7,9 @@ from hypothesis import strategies as st
 
 from quality_judge.errors import LabelError
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
-from quality_judge.train.examples import build_examples, category_names
+from quality_judge.train.examples import category_names
 
 NAN = np.nan
-
-
-@pytest.fixture(scope="module")
-def build(encoder, made):
-    def build(rows, **options):
-        return build_examples(made.label_set(rows), encoder(), **options)
-
-    return build
 
 
 def test_each_kind_becomes_its_texts_labels_and_ranks(build):

@@ -18,7 +18,7 @@ from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.errors import CheckFailed
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 from quality_judge.train import adapters, losses
-from quality_judge.train.examples import Examples, build_examples
+from quality_judge.train.examples import Examples
 from quality_judge.train.fit import choose_folds, fit_judge
 from quality_judge.train.forward import padded_ids, predicted
 from quality_judge.train.loop import MAX_ELEMENT_TEXTS, batch_size, batches, elements, refuse_collapse, train_model
@@ -125,14 +125,6 @@ class Fixed(nn.Module):
 
     def forward(self, ids, lengths):
         return self.outputs
-
-
-@pytest.fixture(scope="module")
-def build(encoder, made):
-    def build(rows, **options):
-        return build_examples(made.label_set(rows), encoder(), **options)
-
-    return build
 
 
 def loss_of(examples, outputs, *, warm=False, reference=None, **settings):

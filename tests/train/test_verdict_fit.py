@@ -22,7 +22,7 @@ from quality_judge.samples import CategoryRow, Sample
 from quality_judge.stats.metrics import roc_auc
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.fit import fit_judge
-from quality_judge.train.forward import padded_ids
+from quality_judge.train.forward import padded_ids, predicted
 from quality_judge.train.save import draft_judge
 from quality_judge.train.verdict_base import coverage, verdict_base
 
@@ -186,6 +186,19 @@ def test_the_bases_states_behind_the_rubrics_prompt_are_those_of_whole_rows(judg
         whole = ScalarModel(load_body(base).eval(), hidden_size(base), 1, "last").pooled(ids, lengths).double().numpy()
     apart = 1e-4 if precision_here("cpu") == torch.float32 else 0.05
     np.testing.assert_allclose(found.states, whole, atol=apart * np.abs(whole).max())
+
+
+def test_what_a_model_in_training_says_behind_a_prompt_computed_once_is_what_it_says_of_whole_rows(judged):
+    _, found = judged("the opposite", method="lora", learning_rate=1e-2, epochs=5)
+    model, rows = found.model.float(), np.arange(len(found.examples))
+    assert model.shared > MOST_SPECIALS
+    behind = predicted(model, found.examples, rows)
+    shared, model.shared = model.shared, 0
+    whole = predicted(model, found.examples, rows)
+    model.shared = shared
+    tolerance = 1e-4 if precision_here("cpu") == torch.float32 else 0.1
+    np.testing.assert_allclose(behind, whole, atol=tolerance)
+    assert np.std(whole[:, 0]) > 3 * tolerance
 
 
 def test_a_trained_judge_scores_as_the_parts_it_was_fitted_from(judged):
