@@ -5,9 +5,9 @@
 
 `ours` is `fit_judge` with the default configuration; tfidf_logistic, frozen_base and length_only are its baselines.
 setfit and cross_encoder run in an environment of their own (`make bench-training` makes it), data_juicer is that
-project's pipeline (tokenizer, HashingTF, logistic regression) on Spark, trl_reward learns from orders alone. Cells that
-stand in the output are not run again, so a run can be stopped and taken up. Labels are those of ../shared/data; with
---short those of the demo.
+project's pipeline (tokenizer, HashingTF, logistic regression) on Spark, trl_reward learns from orders alone, trl_kto
+trains SmolLM2 by KTO on the texts themselves. Cells that stand in the output are not run again, so a run can be stopped
+and taken up. Labels are those of ../shared/data; with --short those of the demo.
 """
 
 from __future__ import annotations
