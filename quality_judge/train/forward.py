@@ -54,6 +54,8 @@ def _standing(model: ScalarModel, examples: Examples, rows: np.ndarray) -> Compu
     start, device = examples.tokens.offsets()[rows[0]], next(model.parameters()).device
     with autocast(device):
         begun = model.begun(examples.tokens.ids[start : start + shared].tolist())
+    if begun is None:  # a prompt too short to be worth it: the rows stay whole
+        return model
     return lambda ids, lengths: model(ids[:, shared:], lengths - shared, begun)
 
 

@@ -203,7 +203,7 @@ class ModelFitter:
         )  # fmt: skip
         outputs[held_out] = unseen.outputs(result)
         if len(np.unique(self.examples.same[held_out])) < MAX_SPREAD_TEXTS:
-            self._refuse_collapse(model)
+            self._refuse_collapse(model)  # the scores of few texts may be alike without one
         else:
             refuse_collapse(outputs[held_out, 0])
         if parts == 1:

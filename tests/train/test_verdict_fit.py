@@ -196,9 +196,23 @@ def test_what_a_model_in_training_says_behind_a_prompt_computed_once_is_what_it_
     shared, model.shared = model.shared, 0
     whole = predicted(model, found.examples, rows)
     model.shared = shared
-    tolerance = 1e-4 if precision_here("cpu") == torch.float32 else 0.1
+    tolerance = 1e-4 if float32_here() else 0.1
     np.testing.assert_allclose(behind, whole, atol=tolerance)
     assert np.std(whole[:, 0]) > 3 * tolerance
+
+
+def test_a_prompt_too_short_to_be_computed_once_leaves_rows_whole(judged):
+    _, found = judged("the opposite", method="lora", learning_rate=1e-2, epochs=5)
+    model, rows = found.model, np.arange(8)
+    shared, outputs = model.shared, {}
+    for model.shared in (0, MOST_SPECIALS):
+        outputs[model.shared] = predicted(model, found.examples, rows)
+    model.shared = shared
+    np.testing.assert_allclose(outputs[MOST_SPECIALS], outputs[0], atol=1e-4 if float32_here() else 0.1)
+
+
+def float32_here():
+    return precision_here("cpu") == torch.float32
 
 
 def test_a_trained_judge_scores_as_the_parts_it_was_fitted_from(judged):
