@@ -56,6 +56,9 @@ bench-noise: $(STAMP) ## what wrong labels cost, and how many the audit finds, o
 bench-training: $(STAMP) .venv-bench/.installed ## judges against peers on the labels of ../shared/data; hours, and it takes up where it stopped
 	$(PY) benchmarks/training.py
 
+bench-moderation: $(STAMP) ## average precision on a moderation set in five parts, as guards are measured, on ../shared/data; two hours
+	$(PY) benchmarks/moderation_folds.py
+
 scale-sim: $(STAMP) ## what 10 billion rows on 100 GPUs cost: the driver measured here, the rest simulated (docs/scale.md)
 	$(PY) benchmarks/scale_sim.py
 

@@ -96,8 +96,11 @@ def labels_of(cell: Cell) -> tuple[LabelSet, LabelSet]:
     return clean_labels(train, test=test)[0], test
 
 
-def our_scores(train: LabelSet, test: LabelSet, overrides: list[str]) -> dict[str, tuple[dict, float]]:
-    """method -> (metrics, seconds) of the default judge and of its baselines, which the same run gives."""
+def our_answers(train: LabelSet, test: LabelSet, overrides: list[str]) -> tuple[dict[str, ScoredLabels], float, float]:
+    """(method -> its answers to the test labels, the judge's threshold, seconds until it could score).
+
+    The methods are `ours`, the default judge, and the baselines that the same run gives.
+    """
     started = time.perf_counter()
     config = load_judge_config(conf_folder() / "judges" / "default.yaml", overrides)
     fitted = fit_judge(train, config)
@@ -105,12 +108,18 @@ def our_scores(train: LabelSet, test: LabelSet, overrides: list[str]) -> dict[st
         draft = draft_judge(scratch, fitted, config, train)
         seconds = time.perf_counter() - started
         scored = score_labels(load_scorer(draft), test)
-    found = {"ours": (measure(scored, threshold=draft.spec.thresholds["best"]), seconds)}
+    found = {"ours": scored}
     for name, answer in baseline_answers(fitted, scored.flat).items():
         if answer is not None:
-            answered = ScoredLabels(scored.flat, answer.raw, answer.probability, {})
-            found[name] = (measure(answered, threshold=None), 0.0)
-    return found
+            found[name] = ScoredLabels(scored.flat, answer.raw, answer.probability, {})
+    return found, draft.spec.thresholds["best"], seconds
+
+
+def our_scores(train: LabelSet, test: LabelSet, overrides: list[str]) -> dict[str, tuple[dict, float]]:
+    """method -> (metrics, seconds) of what `our_answers` gives; a baseline has no seconds of its own."""
+    found, threshold, seconds = our_answers(train, test, overrides)
+    measured = {name: (measure(scored, threshold=None), 0.0) for name, scored in found.items()}
+    return measured | {"ours": (measure(found["ours"], threshold=threshold), seconds)}
 
 
 def peer_scores(method: str, train: LabelSet, test: LabelSet, python: str) -> tuple[dict, float]:

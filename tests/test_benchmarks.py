@@ -169,6 +169,15 @@ def test_the_scoring_benchmark_runs_in_its_short_form(tmp_path):
     assert found["share_of_matmul_peak"] > 0
 
 
+def test_the_moderation_benchmark_scores_every_row_once_out_of_fold(shared_data, tmp_path):
+    shared_data("openai_moderation")
+    found = in_short("moderation_folds", ["--short", "--folds", "2"], tmp_path / "found.json")
+    assert (found["rows"], found["folds"]) == (120, "2 of 2")
+    assert set(found["average_precision"]) == {"ours", "tfidf_logistic", "frozen_base", "length_only"}
+    assert found["average_precision"]["ours"] > found["unsafe"] / found["rows"], "what a blind guess has"
+    assert not (tmp_path / "found.parts").exists()
+
+
 def test_the_gpu_benchmark_refuses_without_a_gpu(monkeypatch):
     import torch
 
