@@ -73,7 +73,7 @@ def random_model(config: PretrainedConfig, device: str, dtype: torch.dtype) -> S
     if hasattr(body, "pooler"):
         body.pooler = None
     set_scoring_attention(body)
-    return ScalarModel(body, config.hidden_size, 1, "last") if decoder else ScalarModel(
+    return ScalarModel(body, config.hidden_size, 1, "layers_last") if decoder else ScalarModel(
         body, config.hidden_size, 1, "layers"
     )  # fmt: skip
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
+from quality_judge.card_audits import redteam_in_words, shortcuts_in_words
 from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
 from quality_judge.judge_spec import MISSING_LABELS
-from quality_judge.markdown import MISSING, calibration_plot
+from quality_judge.markdown import calibration_plot
 from quality_judge.markdown import count as _count
 from quality_judge.markdown import number as _number
-from quality_judge.markdown import percent as _percent
 from quality_judge.markdown import plain as _plain
 from quality_judge.markdown import table as _table
 from quality_judge.markdown import with_interval as _with_interval
@@ -54,8 +54,8 @@ def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Ma
         "## How well it judges\n\n" + _quality(metrics),
         "## Calibration\n\n" + _calibration(judge, metrics),
         "## What is promised\n\n" + promise_in_words(metrics),
-        *_shortcuts(metrics),
-        *_redteam(metrics),
+        *shortcuts_in_words(metrics),
+        *redteam_in_words(metrics),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
         "## How to make it again\n\n" + _reproduce(judge, metrics),
     ]
@@ -122,7 +122,18 @@ def _opening(judge: Mapping[str, Any]) -> str:
         what = (
             "A judge that puts rows in the order an expert would: of two rows the better one has the higher raw score."
         )
-    return what + "\n\n" + "\n".join(lines)
+    return "\n\n".join([what, "\n".join(lines), *_bases_tried(judge)])
+
+
+def _bases_tried(judge: Mapping[str, Any]) -> list[str]:
+    """The bases that were compared before this one was fine-tuned; nothing when it was the only one."""
+    tried = (judge.get("training") or {}).get("bases") or {}
+    rows = [
+        [_base({"base": name}), _number(found.get("frozen")), _number(found.get("gigaflops_per_text"), 1)]
+        for name, found in tried.items()
+    ]
+    header = ["base tried", "order of unseen labels, untrained", "10⁹ operations a text"]
+    return [_table(header, rows)] if rows else []
 
 
 def _base(judge: Mapping[str, Any]) -> str | None:
@@ -199,80 +210,6 @@ def _calibration(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         return f"{text} No reliability curve was recorded."
     how = "`o` is the share of truly good rows, `=` its 95% interval, `|` what the judge said; `o` on `|` is right."
     return f"{text}\n\n{how}\n\n{plot}\n\n" + _table(["probability", "labels", "mean probability", "truly good"], rows)
-
-
-def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
-    """The shortcut audit as a section; none when it was not made."""
-    found = metrics.get("shortcuts") or {}
-    if not found.get("alone"):
-        return []
-    said = "How far something that is not quality would get. Near the judge, the judge may lean on it."
-    within = found.get("within") or {}
-    rows = [
-        [name, _with_interval(scores or {}, "roc_auc"), _number(within.get(name))]
-        for name, scores in found["alone"].items()
-    ]
-    parts = [said, *map(shortcut_warning, found.get("warnings") or ())]
-    parts.append(_table(["", "ROC AUC of this alone", "judge's ROC AUC among rows that share it"], rows))
-    for name in ("source", "language"):
-        cells = [
-            [each.get("name") or "not stated", _count(each.get("n")), _percent(each.get("good_rate")),
-             _with_interval(each, "keep_rate"), _with_interval(each, "roc_auc")]
-            for each in found.get(f"by_{name}") or ()
-        ]  # fmt: skip
-        if len(cells) > 1:
-            parts.append(_table([name, "labels", "good", "share kept", "judge's ROC AUC"], cells))
-    return ["## Shortcuts\n\n" + "\n\n".join(parts)]
-
-
-def shortcut_warning(warning: Mapping[str, Any]) -> str:
-    """One warning of the shortcut audit as a sentence."""
-    name, value, judge = _plain(warning.get("shortcut")), _number(warning.get("value")), _number(warning.get("judge"))
-    if warning.get("kind") == "near":
-        return f"**Warning: {name} alone reaches a ROC AUC of {value}, and the judge {judge}.**"
-    return f"**Warning: among rows of one {name} the judge's ROC AUC is {value}, and {judge} over all.**"
-
-
-def _redteam(metrics: Mapping[str, Any]) -> list[str]:
-    """How the judge stood up to `quality-judge redteam`; nothing when nobody tried."""
-    found = metrics.get("redteam")
-    if not found:
-        return []
-    worst, control = found["held_out"].get("worst"), found["over_defence"].get("control")
-    beyond = found["over_defence"].get("beyond_control")
-    rows = [
-        ["attacks that training may have seen", *_flips(found["seen"])],
-        ["attacks held out", *_flips(found["held_out"])],
-        *([[f"the worst of them ({_plain(worst['family'])})", _percent(worst["rate"]), MISSING]] if worst else []),
-        ["control tokens, points over the same apart", _number(found["control"]["points_over_apart"], 1), MISSING],
-        ["empty openers that were kept", *_flips(found["master_keys"])],
-        ["harmless look-alikes that were lost", *_flips(found["over_defence"])],
-        *([["the same with other harmless words", *_flips(control)]] if control else []),
-        *([["points lost beyond those", *_points(beyond)]] if beyond else []),
-    ]  # fmt: skip
-    own = "rows of the suite" if found["carriers"]["own"] else "rows of labels"
-    return [
-        f"## Texts written to please it\n\nOf {found['carriers']['bad']} bad {own}, how many an attack lifts over a "
-        f"threshold of {_number(found['threshold'])}. Attacks that nobody thought of are not in here.\n\n"
-        + _table(["what", "flips", "95% interval"], rows)
-    ]
-
-
-def _points(found: Mapping[str, Any]) -> list[str]:
-    interval = found["ci"]
-    return [
-        _number(found["points"], 1),
-        f"{_number(interval[0], 1)} to {_number(interval[1], 1)}" if interval else MISSING,
-    ]
-
-
-def _flips(found: Mapping[str, Any]) -> list[str]:
-    if found["rate"] is None:
-        return [MISSING, MISSING]
-    return [
-        f"{found['flips']} of {found['n']} ({_percent(found['rate'])})",
-        " – ".join(_percent(value) for value in found["ci"]),
-    ]
 
 
 def _reproduce(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

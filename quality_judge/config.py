@@ -72,6 +72,7 @@ class JudgeConfig(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     base: str = Field(min_length=1)
     revision: str | None = None
+    other_bases: tuple[str, ...] = Field((), max_length=8)
     kind: Literal["scalar", "verdict", "implicit"] = "scalar"
     rubric: str | None = None
     prompt: Literal["auto", "chat", "llama_guard_3"] = "auto"
@@ -88,6 +89,14 @@ class JudgeConfig(Strict):
     def _contrast_has_a_linear_head_to_fit(self) -> JudgeConfig:
         if self.train.method == "contrastive" and self.kind != "scalar":
             raise ValueError(f"train.method contrastive fits a linear head; it needs kind: scalar, got {self.kind!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _bases_can_be_compared(self) -> JudgeConfig:
+        if self.other_bases and self.kind != "scalar":
+            raise ValueError(f"other_bases are compared by a linear head; that needs kind: scalar, got {self.kind!r}")
+        if len({self.base, *self.other_bases}) <= len(self.other_bases):
+            raise ValueError("other_bases names a base twice; name each once, and not the one in base")
         return self
 
 

@@ -180,7 +180,7 @@ class JudgeSpec(Strict):
     rubric: Rubric
     encoding: Encoding
     method: Literal["frozen", "lora", "full", "contrastive"]
-    pooling: Literal["layers", "last"]
+    pooling: Literal["layers", "layers_last", "last"]
     lora: Lora | None
     stack: Stack
     verdict: Verdict | None = None

@@ -62,6 +62,17 @@ def numbers(value):
     return [f"{value:.3f}"] if isinstance(value, float) else [f"{value:,}"] if isinstance(value, int) else []
 
 
+def test_the_bases_that_were_compared_stand_in_the_card_with_what_they_cost():
+    tried = {
+        "big": {"frozen": 0.829, "gigaflops_per_text": 7.94},
+        "small": {"frozen": 0.718, "gigaflops_per_text": 0.6},
+    }
+    text = render_card({**JUDGE, "training": {"bases": tried}}, sample_metrics(), LABELS)
+    assert "| big | 0.829 | 7.9 |" in text
+    assert "| small | 0.718 | 0.6 |" in text
+    assert "base tried" not in render_card(JUDGE, sample_metrics(), LABELS)
+
+
 def test_every_number_of_the_metrics_stands_on_the_card():
     metrics = sample_metrics()
     card = render_card(JUDGE, metrics, LABELS)

@@ -119,6 +119,19 @@ def test_settings_cannot_be_changed_after_they_are_read():
         config.name = "b"
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("other_bases: [small]", "twice"),
+        ("other_bases: [a, a]", "twice"),
+        ("kind: verdict\nother_bases: [a]", "scalar"),
+    ],
+)
+def test_bases_that_cannot_be_compared_are_refused(written, lines, said):
+    with pytest.raises(ConfigError, match=said):
+        load_judge_config(written(f"name: judge\nbase: small\n{lines}\n"))
+
+
 def test_every_shipped_judge_configuration_is_valid():
     for path in (conf_folder() / "judges").glob("*.yaml"):
         config = load_judge_config(path)

@@ -40,7 +40,7 @@ from quality_judge.stats.certificate import Targets
 from quality_judge.train.audit import audit_labels
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.checkpoint import remove_checkpoints
-from quality_judge.train.fit import fit_judge
+from quality_judge.train.fit import Fitted, fit_judge
 from quality_judge.train.parallel import peers
 from quality_judge.train.save import draft_judge
 
@@ -68,6 +68,7 @@ def main(options: Namespace) -> dict[str, Any]:
         fitted = fit_judge(labels, config, progress=progress, output=options.output)
         if not peers().leads:  # it took its share of the training; the first process measures and saves
             raise SystemExit(EXIT_DONE)
+        tell_bases(fitted)
         for warning in fitted.training.get("warnings", []):
             tell(f"training warning: {warning}")
         draft = draft_judge(scratch, fitted, config, labels)
@@ -103,6 +104,15 @@ def main(options: Namespace) -> dict[str, Any]:
     if audit is not None:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     return summary(judge, metrics, allow=config.train.below_baseline == "allow")
+
+
+def tell_bases(fitted: Fitted) -> None:
+    """Which bases were compared, what they cost, and which was taken; nothing where there was no choice."""
+    for name, found in fitted.training.get("bases", {}).items():
+        tell(
+            f"base {name}: orders unseen labels by {found['frozen']:.3f} untrained, reads a text for "
+            f"{found['gigaflops_per_text']:.2g} billion operations{', taken' if name == fitted.base.id else ''}"
+        )
 
 
 def write_suspects(path: str, lines: list[dict[str, Any]]) -> None:

@@ -22,9 +22,11 @@ from quality_judge.judge_spec import Verdict
 
 # Means after each third of the layers beat the last layer's by .01-.11 ROC AUC under a linear head on four label sets,
 # most on form (grammar, clean sentences): the last layer of a sentence encoder keeps the topic and loses the rest.
+# Beside a decoder's last token they add up to .11 (benchmarks/NOTES.md).
 POOLED_LAYERS = 3
+POOLED_STATES: dict[str, int] = {"layers": POOLED_LAYERS, "layers_last": POOLED_LAYERS + 1, "last": 1}
 MOST_SPECIALS = 4
-Pooling = Literal["layers", "last"]
+Pooling = Literal["layers", "layers_last", "last"]
 Begun: TypeAlias = tuple[Cache, ...]
 
 
@@ -37,7 +39,7 @@ class ScalarModel(nn.Module):
         self.pooling = pooling
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # a verdict without categories
-            self.head = nn.Linear(hidden_size * (POOLED_LAYERS if pooling == "layers" else 1), outputs)
+            self.head = nn.Linear(hidden_size * POOLED_STATES[pooling], outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -81,7 +83,9 @@ class ScalarModel(nn.Module):
         """Pooled hidden states, float32 (B, W).
 
         `layers`: the means over the row's tokens after each third of the layers, side by side, the last layer's last;
-        W is POOLED_LAYERS times the hidden size. `last`: the last token's state, W the hidden size.
+        `last`: the last token's state. `layers_last`, of causal models: both, that one last, and the means without the
+        first token, which sees no other and is where attention goes that wants nothing (Xiao et al. 2024, 2309.17453).
+        W is POOLED_STATES times the hidden size.
         begun: what stands before `ids` in every row, which then hold and count only what follows it.
         """
         if self.pooling == "last":
@@ -90,7 +94,12 @@ class ScalarModel(nn.Module):
         said = self.body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=True)
         layers = len(said.hidden_states) - 1  # the first are the embeddings
         chosen = [said.hidden_states[layers * third // POOLED_LAYERS] for third in range(1, POOLED_LAYERS + 1)]
-        return torch.cat([(state.float() * mask[:, :, None]).sum(1) / lengths[:, None] for state in chosen], dim=1)
+        skipped = int(self.pooling == "layers_last")
+        counted, count = mask[:, skipped:, None], (lengths - skipped).clamp(min=1)[:, None]
+        parts = [(state[:, skipped:].float() * counted).sum(1) / count for state in chosen]
+        if skipped:
+            parts.append(at_end(said.last_hidden_state, lengths, 1)[:, 0])
+        return torch.cat(parts, dim=1)
 
 
 class VerdictModel(ScalarModel):

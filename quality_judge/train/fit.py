@@ -48,6 +48,7 @@ from quality_judge.train.verdict_fit import VerdictFitter
 MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
+LEAST_GAIN = 0.01  # of the order of unseen labels, for another base than the first
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,81 @@ def fit_judge(
     saved, `remove_checkpoints(output)`.
     """
     started = time.perf_counter()
+    attempt, tried = _best_attempt(labels, config, progress or (lambda stage: lambda *_: None), output)
+    examples, folds, fitter = attempt.examples, attempt.folds, attempt.fitter
+    method = fitter.choose(attempt.surface_raw)
+    model, outputs, adapter, note = fitter.final(method)
+    stack, raw = fit_stack(examples, outputs[:, 0], attempt.surface_raw)
+    training = {
+        "method": method, "units": examples.n_units, "texts": len(examples), "folds": int(folds.max() + 1),
+        "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
+            "judge": order_score(examples, raw, folds >= 0), **attempt.surface_score(), **fitter.scores,
+        }, **attempt.surface_note, **tried, **note, "settings": config.train.model_dump(mode="json"),
+        "seconds": time.perf_counter() - started,
+    }  # fmt: skip
+    lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
+    n = len(attempt.given)
+    return Fitted(
+        attempt.config, attempt.rubric, attempt.base, attempt.encoding, attempt.tokenizer_json, model, adapter, method,
+        lora, attempt.surface if stack.surface else None, stack, attempt.given, fitter.states[:n], raw[:n],
+        outputs[:n, 1:], training,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One base and what it and the surface make of the labels, before anything is fine-tuned.
+
+    config: of this base alone. examples: those of `given` and the copies that hard negatives add. surface_raw: out of
+    fold, float64 (n,), None without a surface part.
+    """
+
+    config: JudgeConfig
+    rubric: Rubric
+    base: Base
+    encoding: Encoding
+    tokenizer_json: str
+    given: Examples
+    examples: Examples
+    folds: np.ndarray
+    surface: SurfaceModel | None
+    surface_raw: np.ndarray | None
+    surface_note: dict[str, Any]
+    fitter: ModelFitter
+
+    def surface_score(self) -> dict[str, float]:
+        """The surface's out-of-fold order, by its name; nothing without one."""
+        if self.surface_raw is None:
+            return {}
+        return {"surface": order_score(self.examples, self.surface_raw, self.folds >= 0)}
+
+    def gigaflops_per_text(self) -> float:
+        """What the base takes to read a text, of its mean length: two operations a weight and token."""
+        body: Any = self.fitter.body
+        weights = sum(each.numel() for each in body.parameters()) - body.get_input_embeddings().weight.numel()
+        return 2e-9 * weights * float(self.examples.tokens.lengths.mean())
+
+
+def _best_attempt(
+    labels: LabelSet, config: JudgeConfig, progress: Callable[[str], Progress], output: str | Path | None
+) -> tuple[_Attempt, dict[str, Any]]:
+    """The base whose states order unseen labels best, and what is noted of all; the first needs no lead over others."""
+    best, tried = None, {}
+    for name in (config.base, *config.other_bases):
+        revision = config.revision if name == config.base else None
+        alone = config.model_copy(update={"base": name, "revision": revision, "other_bases": ()})
+        attempt = _attempt(labels, alone, progress, output)
+        tried[name] = {"frozen": attempt.fitter.scores["frozen"], "gigaflops_per_text": attempt.gigaflops_per_text()}
+        if best is None or tried[name]["frozen"] > tried[best.config.base]["frozen"] + LEAST_GAIN:
+            best = attempt
+    if best is None:
+        raise AssertionError("a configuration names a base")
+    return best, {"bases": tried} if config.other_bases else {}
+
+
+def _attempt(
+    labels: LabelSet, config: JudgeConfig, progress: Callable[[str], Progress], output: str | Path | None
+) -> _Attempt:
     base = ready_base(config.base, config.revision)
     rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
     ready: VerdictBase | ImplicitBase | None = None
@@ -103,26 +179,11 @@ def fit_judge(
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
     key = run_key(config, rubric, examples, folds, base.sha256()) if output else ""
     fitter = _fitter(
-        ready, base, encoding, examples, folds, config.train, progress or (lambda stage: lambda *_: None),
-        Checkpoints(output, key) if output else None,
+        ready, base, encoding, examples, folds, config.train, progress, Checkpoints(output, key) if output else None,
     )  # fmt: skip
-    method = fitter.choose(surface_raw)
-    model, outputs, adapter, note = fitter.final(method)
-    stack, raw = fit_stack(examples, outputs[:, 0], surface_raw)
-    training = {
-        "method": method, "units": examples.n_units, "texts": len(examples), "folds": int(folds.max() + 1),
-        "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
-            "judge": order_score(examples, raw, folds >= 0),
-            **({"surface": order_score(examples, surface_raw, folds >= 0)} if surface_raw is not None else {}),
-            **fitter.scores,
-        }, **surface_note, **note, "settings": config.train.model_dump(mode="json"),
-        "seconds": time.perf_counter() - started,
-    }  # fmt: skip
-    lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
-    return Fitted(
-        config, rubric, base, encoding, tokenizer_json, model, adapter, method, lora,
-        surface if stack.surface else None, stack, given, fitter.states[: len(given)], raw[: len(given)],
-        outputs[: len(given), 1:], training,
+    return _Attempt(
+        config, rubric, base, encoding, tokenizer_json, given, examples, folds, surface, surface_raw, surface_note,
+        fitter,
     )  # fmt: skip
 
 

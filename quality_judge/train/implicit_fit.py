@@ -73,6 +73,8 @@ def implicit_base(base: Base, config: JudgeConfig) -> ImplicitBase:
 class ImplicitFitter(ModelFitter):
     """As ModelFitter; the one method is LoRA, for TRL's reference is the model without its adapter."""
 
+    decoder_pooling = "last"
+
     def __init__(self, ready: ImplicitBase, *settings: Any) -> None:
         self.ready = ready
         super().__init__(*settings)

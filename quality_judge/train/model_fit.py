@@ -64,6 +64,8 @@ Trained = TypeVar("Trained")
 class ModelFitter:
     """Fits the model part by each method on one set of examples; remembers the base's states and scores."""
 
+    decoder_pooling: Pooling = "layers_last"
+
     def __init__(
         self, base: Base, encoding: Encoding, examples: Examples, folds: np.ndarray, config: TrainConfig,
         progress: Callable[[str], Progress], checkpoints: Checkpoints | None = None,
@@ -71,7 +73,7 @@ class ModelFitter:
         self.base, self.encoding, self.examples, self.folds, self.config = base, encoding, examples, folds, config
         self.progress, self.checkpoints = progress, checkpoints
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pooling: Pooling = "layers" if base.architecture == "encoder" else "last"
+        self.pooling: Pooling = "layers" if base.architecture == "encoder" else self.decoder_pooling
         self.outputs = 1 + len(examples.category_names)
         attention = training_attention(base, encoding.max_tokens, self.device.type)
         self.body = load_body(base, attention=attention, quantization=quantization(config))

@@ -36,6 +36,8 @@ class VerdictFitter(ModelFitter):
     shared: how many ids of the rubric's prompt are computed once for a batch, see `VerdictModel`.
     """
 
+    decoder_pooling = "last"
+
     def __init__(self, ready: VerdictBase, *settings: Any) -> None:
         self.ready = ready
         super().__init__(*settings)

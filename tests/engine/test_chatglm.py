@@ -278,7 +278,7 @@ def test_the_engine_splices_the_ids_that_the_model_was_trained_on(native, models
 def test_a_converted_model_is_a_base_for_a_scalar_judge(native):
     base = find_base(str(native))
     assert base.architecture == "decoder"
-    model = ScalarModel(load_body(base), hidden_size(base), 1, "last").eval()
+    model = ScalarModel(load_body(base), hidden_size(base), 1, "layers_last").eval()
     torch.nn.init.ones_(model.head.weight)
     with torch.inference_mode():
         both = model(IDS, torch.tensor([8, 5]))

@@ -98,9 +98,9 @@ def layout(tmp_path_factory):
     return make
 
 
-def judge_model(folder):
+def judge_model(folder, of_a_decoder="last"):
     base = find_base(str(folder))
-    pooling = "layers" if base.architecture == "encoder" else "last"
+    pooling = "layers" if base.architecture == "encoder" else of_a_decoder
     model = ScalarModel(load_body(base), hidden_size(base), 1, pooling).eval()
     with torch.no_grad():
         model.head.weight.copy_(torch.cos(torch.arange(model.head.in_features)))
@@ -116,9 +116,10 @@ def test_the_outputs_are_the_stored_ones(layout, name):
     torch.testing.assert_close(found, torch.tensor(GOLDEN[name]), rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("pooling", ["last", "layers_last"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_row_in_a_padded_batch_has_the_state_it_has_alone(layout, name):
-    model = judge_model(layout(name))
+def test_a_row_in_a_padded_batch_has_the_state_it_has_alone(layout, name, pooling):
+    model = judge_model(layout(name), pooling)
     other = IDS.clone()
     other[1, 6:] = 77
     with torch.inference_mode():

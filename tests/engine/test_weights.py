@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from quality_judge.bases import find_base
-from quality_judge.engine.kinds import ScalarModel
+from quality_judge.engine.kinds import POOLED_STATES, ScalarModel
 from quality_judge.engine.weights import (
     FULL,
     HEAD_BIAS,
@@ -50,11 +50,19 @@ def states(body):
         return body.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS), use_cache=False).last_hidden_state
 
 
-def layer_means(body):
+def layer_means(body, *, first=0):
     with torch.inference_mode():
         every = body.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS), output_hidden_states=True).hidden_states
     depth = len(every) - 1
-    return torch.cat([every[depth // 3].mean(1), every[2 * depth // 3].mean(1), every[depth].mean(1)], dim=1)
+    return torch.cat([every[depth * third // 3][:, first:].mean(1) for third in (1, 2, 3)], dim=1)
+
+
+def expected_states(body, hidden, pooling):
+    """What `pooling` makes of whole rows, given the body's last states of them."""
+    last = hidden[:, -1]
+    if pooling == "last":
+        return last
+    return layer_means(body) if pooling == "layers" else torch.cat([layer_means(body, first=1), last], dim=1)
 
 
 def lora_tensors(body, *, seed=0):
@@ -160,15 +168,24 @@ def test_a_body_is_the_pretrained_one_and_pads_change_nothing(tiny_base, model_t
         states(body),
         states(AutoModel.from_pretrained(base.folder, attn_implementation=body.config._attn_implementation)),
     )
-    for pooling in ("layers", "last"):
+    for pooling in POOLED_STATES:
         model = ScalarModel(body, hidden_size(base), 1, pooling).eval()
         other = IDS.clone()
         other[1, 6:] = 3
         with torch.inference_mode():
             pooled, again, alone = model.pooled(IDS, LENGTHS), model.pooled(other, LENGTHS), states(body)
         assert torch.equal(pooled, again)
-        expected = layer_means(body)[0] if pooling == "layers" else alone[0, -1]
-        torch.testing.assert_close(pooled[0], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(pooled[0], expected_states(body, alone, pooling)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_of_one_token_has_no_means_and_its_state(tiny_base):
+    base = find_base(str(tiny_base("llama")))
+    body = load_body(base)
+    model = ScalarModel(body, hidden_size(base), 1, "layers_last").eval()
+    with torch.inference_mode():
+        pooled = model.pooled(IDS, torch.tensor([1, 10]))[0]
+    assert torch.equal(pooled[:96], torch.zeros(96))
+    torch.testing.assert_close(pooled[96:], states(body)[0, 0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", MODELS)
@@ -227,14 +244,13 @@ def head_of(width):
 HEAD = head_of(3 * 32)
 
 
-@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "layers"), ("llama", "last")])
+@pytest.mark.parametrize(("model_type", "pooling"), [("bert", "layers"), ("llama", "layers_last"), ("llama", "last")])
 def test_a_loaded_judge_is_base_adapter_and_head(tiny_base, saved, model_type, pooling):
     tensors, merged = lora_tensors(load_body(find_base(str(tiny_base(model_type)))))
-    head = head_of(3 * 32 if pooling == "layers" else 32)
+    head = head_of(POOLED_STATES[pooling] * 32)
     model = load_model(saved(model_type, head=head, adapter=tensors, method="lora", lora=LORA, pooling=pooling))
     assert not model.training
-    hidden = states(merged)
-    pooled = layer_means(merged) if pooling == "layers" else hidden[:, -1]
+    pooled = expected_states(merged, states(merged), pooling)
     with torch.inference_mode():
         outputs = model(IDS, torch.tensor([10, 10]))
     np.testing.assert_allclose(outputs, pooled @ head[HEAD_WEIGHT].T + 0.5, rtol=1e-4, atol=1e-4)

@@ -96,7 +96,7 @@ def save_sound(place, base_folder):
     calibration = fit_platt(np.linspace(-1, 1, 40), np.arange(40) > 20).to_dict()
     spec = JudgeSpec(
         name="sound", kind="scalar", rubric=NO_RUBRIC, encoding=encoding, method="lora",
-        pooling="layers" if base.architecture == "encoder" else "last", lora=Lora(rank=2, alpha=4),
+        pooling="layers" if base.architecture == "encoder" else "layers_last", lora=Lora(rank=2, alpha=4),
         base=BaseReference(id=base.id, revision=None, architecture=base.architecture, sha256=base.sha256()),
         stack=Stack(bias=0.1, model=1.0, surface=0.0), calibration=calibration, categories=("advert",),
         category_calibrations={"advert": calibration}, thresholds={"best": 0.5}, labels={"n": 40},

@@ -3,16 +3,19 @@
 The base models have two layers of random weights, so that what is learnt is what training taught.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from quality_judge.config import TrainConfig
 from quality_judge.engine.stacking import stacked
 from quality_judge.errors import CheckFailed
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
-from quality_judge.train.fit import choose_folds, fit_judge, position_limit
+from quality_judge.train.fit import LEAST_GAIN, choose_folds, fit_judge, position_limit
 from quality_judge.train.forward import predicted
 from quality_judge.train.linear import order_score
 from quality_judge.train.stack import fit_stack
@@ -124,6 +127,39 @@ def test_auto_takes_the_method_that_orders_unseen_rows_best(made, tiny_base):
     tried = {"frozen", "contrastive", "full"}
     assert set(scores) == {"judge", *tried}
     assert scores[found.method] >= max(scores[name] for name in tried) - 1e-9
+
+
+@pytest.fixture
+def deaf_base(tiny_base, tmp_path):
+    """A base to which all tokens are the same one."""
+    folder = tmp_path / "deaf"
+    shutil.copytree(tiny_base("bert"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    save_file(tensors | {name: torch.zeros_like(tensors[name])}, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_the_base_whose_states_order_unseen_labels_best_is_the_one_that_is_fine_tuned(made, tiny_base, deaf_base):
+    sound, deaf = str(tiny_base("bert")), str(deaf_base)
+    labels = made.label_set(made.samples(60))
+    for first, second in ((deaf, sound), (sound, deaf)):
+        config = made.judge_config(first, method="frozen").model_copy(update={"other_bases": (second,)})
+        found = fit_judge(labels, config)
+        tried = found.training["bases"]
+        assert (found.config.base, found.base.id, found.config.other_bases) == (sound, sound, ())
+        assert tried[sound]["frozen"] == found.training["out_of_fold"]["frozen"] > tried[deaf]["frozen"] + LEAST_GAIN
+        assert tried[sound]["gigaflops_per_text"] == tried[deaf]["gigaflops_per_text"] > 0
+    alone = fit_judge(labels, made.judge_config(sound, method="frozen"))
+    assert "bases" not in alone.training
+    np.testing.assert_array_equal(found.raw, alone.raw)
+
+
+def test_another_base_that_is_no_better_does_not_take_the_place_of_the_first(made, tiny_base, tmp_path):
+    shutil.copytree(tiny_base("bert"), tmp_path / "twin")
+    first, twin = str(tiny_base("bert")), str(tmp_path / "twin")
+    config = made.judge_config(first, method="frozen").model_copy(update={"other_bases": (twin,)})
+    assert fit_judge(made.label_set(made.samples(60)), config).base.id == first
 
 
 def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base):

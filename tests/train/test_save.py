@@ -111,7 +111,7 @@ def test_the_draft_says_what_it_was_made_of(drafted, fitted):
     assert spec.labels["rows"] == 60
     assert spec.base.architecture == "decoder"
     assert spec.base.sha256 == found.base.sha256()
-    assert (spec.pooling, spec.lora.rank, spec.certificate) == ("last", config.train.lora_rank, None)
+    assert (spec.pooling, spec.lora.rank, spec.certificate) == ("layers_last", config.train.lora_rank, None)
     assert {"torch", "python", "quality-judge"} <= set(spec.created_with)
     assert spec.training["settings"] == config.train.model_dump(mode="json")
 
