@@ -29,6 +29,7 @@ demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> repor
 
 # Whole files, for their fixtures are dear, in the order of their names: many small files stand behind the long ones.
 test: $(STAMP) ## all tests, two files at a time
+	-$(PY) -m quality_judge warm-spark
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) .venv-bench/.installed ## judges against peers on the same rows, weights and cores; ten minutes, prints ratios

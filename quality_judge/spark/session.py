@@ -13,6 +13,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from quality_judge.config import conf_folder
+from quality_judge.spark.startup import startup_options
 
 LOCAL_MASTER = "local[*,4]"  # four tries for each task: local[*] alone gives one
 SETTINGS = {
@@ -77,7 +78,8 @@ def local_settings() -> dict[str, str]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     logging = conf_folder() / LOGGING_FILE
     quiet = f" -Dlog4j2.configurationFile={logging.as_uri()}" if logging.is_file() else ""
-    return LOCAL_SETTINGS | {"spark.driver.extraJavaOptions": JAVA_OPTIONS + quiet}
+    options = f"{JAVA_OPTIONS}{quiet} {startup_options()}".strip()
+    return LOCAL_SETTINGS | {"spark.driver.extraJavaOptions": options}
 
 
 def _default_keys() -> set[str]:
