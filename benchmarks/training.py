@@ -3,7 +3,8 @@
     python benchmarks/training.py [--sets german_webtext …] [--sizes 64 200 600 all] [--seeds 3] [--methods ours …]
     python benchmarks/training.py --short --output /tmp/short.json
 
-`ours` is `fit_judge` with the default configuration; tfidf_logistic, frozen_base and length_only are its baselines.
+`ours` is `fit_judge` with the default configuration; tfidf_logistic, frozen_base and length_only are its baselines,
+which take as long as scoring the test labels does and are left out with `--methods ours`.
 setfit and cross_encoder run in an environment of their own (`make bench-training` makes it), data_juicer is that
 project's pipeline (tokenizer, HashingTF, logistic regression) on Spark, trl_reward learns from orders alone, trl_kto
 trains SmolLM2 by KTO on the texts themselves. Cells that stand in the output are not run again, so a run can be stopped
@@ -96,10 +97,12 @@ def labels_of(cell: Cell) -> tuple[LabelSet, LabelSet]:
     return clean_labels(train, test=test)[0], test
 
 
-def our_answers(train: LabelSet, test: LabelSet, overrides: list[str]) -> tuple[dict[str, ScoredLabels], float, float]:
+def our_answers(
+    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool = True
+) -> tuple[dict[str, ScoredLabels], float, float]:
     """(method -> its answers to the test labels, the judge's threshold, seconds until it could score).
 
-    The methods are `ours`, the default judge, and the baselines that the same run gives.
+    The methods are `ours`, the default judge, and with `baselines` those that the same run gives.
     """
     started = time.perf_counter()
     config = load_judge_config(conf_folder() / "judges" / "default.yaml", overrides)
@@ -109,15 +112,17 @@ def our_answers(train: LabelSet, test: LabelSet, overrides: list[str]) -> tuple[
         seconds = time.perf_counter() - started
         scored = score_labels(load_scorer(draft), test)
     found = {"ours": scored}
-    for name, answer in baseline_answers(fitted, scored.flat).items():
+    for name, answer in (baseline_answers(fitted, scored.flat) if baselines else {}).items():
         if answer is not None:
             found[name] = ScoredLabels(scored.flat, answer.raw, answer.probability, {})
     return found, draft.spec.thresholds["best"], seconds
 
 
-def our_scores(train: LabelSet, test: LabelSet, overrides: list[str]) -> dict[str, tuple[dict, float]]:
+def our_scores(
+    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool
+) -> dict[str, tuple[dict, float]]:
     """method -> (metrics, seconds) of what `our_answers` gives; a baseline has no seconds of its own."""
-    found, threshold, seconds = our_answers(train, test, overrides)
+    found, threshold, seconds = our_answers(train, test, overrides, baselines=baselines)
     measured = {name: (measure(scored, threshold=None), 0.0) for name, scored in found.items()}
     return measured | {"ours": (measure(found["ours"], threshold=threshold), seconds)}
 
@@ -145,11 +150,11 @@ def peer_scores(method: str, train: LabelSet, test: LabelSet, python: str) -> tu
 
 
 def run_cell(cell: Cell, options: argparse.Namespace) -> dict[Cell, dict]:
-    """The entries this cell gives: its own, and with `ours` those of the baselines."""
+    """The entries this cell gives: its own, and with `ours`, unless it is the only method, those of the baselines."""
     train, test = labels_of(cell)
     if cell.method in OURS:
         overrides = ["train.below_baseline=allow", *(SETS[cell.set][2] if cell.set in SETS else []), *options.set]
-        results = our_scores(train, test, overrides)
+        results = our_scores(train, test, overrides, baselines=options.methods != ["ours"])
     else:
         python = sys.executable if cell.method in OF_THIS_PROJECT else options.peer_python
         results = {cell.method: peer_scores(cell.method, train, test, python)}
