@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from quality_judge.errors import InputError
 from quality_judge.stats.bootstrap import bootstrap_counts, percentile_interval
@@ -139,7 +139,7 @@ def summarise(
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> list[float]:
     """[low, high] of a proportion (Wilson 1927); n >= 1."""
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     p, spread = successes / n, 1 + z * z / n
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = float((middle - half) / spread), float((middle + half) / spread)
