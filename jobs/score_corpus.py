@@ -12,6 +12,7 @@ writing this output. 2: bad input.
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from quality_judge.cascade import load_cascade
@@ -30,6 +31,8 @@ from quality_judge.spark.store import ScoreStore
 def main(options: Namespace) -> dict[str, Any]:
     """Reads, plans, scores shard by shard, counts what was written, publishes; returns the summary."""
     refuse_zero(max_bytes=options.max_bytes, shards=options.shards, hang_seconds=options.hang_seconds)
+    if Path(options.judge).is_dir():
+        load_signed_judge(options.judge, options.require_signature)  # one that is refused need not wait for Spark
     spark = spark_session("score_corpus")
     judge = load_signed_judge(ship_judge(spark, options.judge), options.require_signature)
     gpus_per_task = stage_gpus(spark, options.gpus_per_task)

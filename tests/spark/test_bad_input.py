@@ -1,6 +1,9 @@
 """Every bad input has a code of its own or is refused before a row is scored; no other row changes."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +13,7 @@ from quality_judge.errors import CorpusError
 from quality_judge.scores import CODE_COLUMN, FLAGS_COLUMN, SCORE_COLUMN
 from quality_judge.spark import read_corpus, score
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = "Water boils at a lower temperature on a mountain because the air presses less on its surface."
 TEN_MEGABYTES = 10_000_000
 CHAT = "array<struct<role string, content string>>"
@@ -183,6 +187,19 @@ def test_a_damaged_file_ends_the_run_with_its_name_and_the_old_output_stands(spa
     assert "b.parquet" in said["message"]
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "out"]
+
+
+def test_a_folder_that_is_no_judge_is_refused_before_spark_starts(tmp_path):
+    """Where there is no Java at all, so that a start would fail."""
+    (tmp_path / "judge").mkdir()
+    command = [sys.executable, ROOT / "jobs/score_corpus.py", "--judge", tmp_path / "judge", "--input", tmp_path]
+    done = subprocess.run(
+        [*map(str, command), "--output", str(tmp_path / "out")], capture_output=True, text=True,
+        env={"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, said["error"]) == (2, "JudgeError")
+    assert "judge.json" in said["message"]
 
 
 @pytest.mark.parametrize("path", ["nowhere", "empty"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quality_judge.errors import CheckFailed
 from quality_judge.spark import startup
 
 
@@ -48,7 +49,11 @@ def test_another_java_or_spark_has_an_archive_of_its_own(cache, monkeypatch):
 
 @pytest.mark.slow
 def test_a_job_loads_spark_from_the_archive_and_runs_all_the_same_when_it_is_damaged(cache, tmp_path, monkeypatch):
-    made = startup.make_startup_archive()
+    try:
+        made = startup.make_startup_archive()
+    except CheckFailed as error:
+        assert "OpenJDK" in str(error)  # noqa: PT017  any other failure is one of ours
+        pytest.skip("this Java writes no archive of its classes")
     log = tmp_path / "classes"
     given = os.environ[startup.VARIABLE]
     monkeypatch.setenv(startup.VARIABLE, f"{given} -Xlog:class+load:file={log}")
