@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +91,11 @@ class ScalarModel(nn.Module):
         if self.pooling == "last":
             return at_end(last_hidden_state(self.body, ids, lengths, begun[0] if begun else None), lengths, 1)[:, 0]
         mask = attended(ids, lengths)
-        said = self.body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=True)
-        layers = len(said.hidden_states) - 1  # the first are the embeddings
-        chosen = [said.hidden_states[layers * third // POOLED_LAYERS] for third in range(1, POOLED_LAYERS + 1)]
+        body: Any = self.body
+        depth = body.config.num_hidden_layers
+        kept = [depth * third // POOLED_LAYERS for third in range(1, POOLED_LAYERS + 1)]  # 0 would be the embeddings
+        said = body(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=kept)
+        chosen = [said.hidden_states[at] for at in kept]
         skipped = int(self.pooling == "layers_last")
         counted, count = mask[:, skipped:, None], (lengths - skipped).clamp(min=1)[:, None]
         parts = [(state[:, skipped:].float() * counted).sum(1) / count for state in chosen]
