@@ -119,13 +119,22 @@ def _backward(
     return loss.detach()
 
 
+def batch_texts(config: TrainConfig, examples: Examples) -> int:
+    """The most texts in a batch, but for a ranking that is longer alone."""
+    return _batch_units(config, examples.n_units) * (1 if len(examples) == examples.n_units else 2)
+
+
+def _batch_units(config: TrainConfig, units: float) -> int:
+    return config.batch_size or next(size for most, size in BATCH_SIZES if units <= most)
+
+
 def batch_size(config: TrainConfig, examples: Examples, parts: Sequence[np.ndarray]) -> int:
     """Elements in a batch, at least 1: as many as hold the units that the settings say, else more when there are many.
 
     Units that share texts count together as half their texts: a pair alone is two texts, and counts as one unit.
     """
     counts = [1 if len(part) == 1 else _distinct(examples, part) / 2 for part in parts]
-    units = config.batch_size or next(size for most, size in BATCH_SIZES if sum(counts) <= most)
+    units = _batch_units(config, sum(counts))
     return max(1, round(units * len(parts) / sum(counts)))
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,14 +39,9 @@ from quality_judge.train.linear import (
     out_of_fold,
     standardised,
 )
-from quality_judge.train.loop import (
-    Progress,
-    TrainResult,
-    learning_rate,
-    refuse_collapse,
-    train_model,
-)
+from quality_judge.train.loop import Progress, TrainResult, batch_texts, learning_rate, refuse_collapse, train_model
 from quality_judge.train.parallel import peers
+from quality_judge.train.parts import Trained, parts_at_once, side_by_side
 from quality_judge.train.stack import fit_stack
 from quality_judge.train.unseen import Unseen
 
@@ -58,7 +52,6 @@ CONTRASTED_LABELS = (40, 300)  # tried at 64 and 200, see benchmarks/NOTES.md
 CONTRASTED_STRENGTH = FROZEN_STRENGTHS[0]
 RETRY_RATE = 0.1  # after a collapse
 Method = Literal["frozen", "lora", "full", "contrastive"]
-Trained = TypeVar("Trained")
 
 
 class ModelFitter:
@@ -85,7 +78,7 @@ class ModelFitter:
         self.results: dict[str, list[TrainResult]] = {}
         self.models: dict[str, ScalarModel] = {}
         self.notes: dict[str, str] = {}
-        self.slower, self.seed = 1.0, config.seed
+        self.slower, self.seed, self.shared = 1.0, config.seed, 0
         self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
 
     def choose(self, surface_raw: np.ndarray | None) -> Method:
@@ -185,15 +178,29 @@ class ModelFitter:
         """What each row is given by a model that was trained without its fold, float64 (n, 1 + K)."""
         outputs = np.full((len(self.examples), self.outputs), np.nan)
         folds = list(range(self.folds.max() + 1))
-        alone = self.device.type == "cpu" and peers().count == 1
-        threads = torch.get_num_threads() if alone else 1
+        at_once = self._parts_at_once(method)
         self.results[method] = []
         while folds:
-            some, folds = folds[:threads], folds[threads:]
+            some, folds = folds[:at_once], folds[at_once:]
             train = partial(self._part, method, outputs)
             ready = [self._prepared(method, self.folds != fold) for fold in some]
             self.results[method] += side_by_side(train, some, ready) if len(some) > 1 else map(train, some, ready)
         return outputs
+
+    def _parts_at_once(self, method: Method) -> int:
+        """How many parts to train side by side: as the processor has cores, and the memory room."""
+        if self.device.type != "cpu" or peers().count > 1:
+            return 1
+        model, texts = self._prepared(method, self.folds != 0), batch_texts(self.config, self.examples)
+        room = parts_at_once(model, self.examples.tokens, texts=texts, shared=self.shared)
+        if not room and method != "contrastive":
+            self._recompute_activations()
+        return max(1, min(room, torch.get_num_threads()))
+
+    def _recompute_activations(self) -> None:
+        if getattr(self.body, "supports_gradient_checkpointing", False):
+            self.config = self.config.model_copy(update={"gradient_checkpointing": True})
+            self.notes["activations"] = "computed twice, for this machine's memory does not hold those of a batch"
 
     def _part(self, method: Method, outputs: np.ndarray, fold: int, model: ScalarModel) -> TrainResult:
         """Trains the model on all rows but the fold's, whose outputs it fills in."""
@@ -279,16 +286,6 @@ class ModelFitter:
 
     def _rate(self, method: Method) -> float:
         return learning_rate(self.config, self.base.architecture, method) * self.slower
-
-
-def side_by_side(
-    train: Callable[[int, ScalarModel], Trained], folds: list[int], models: list[ScalarModel]
-) -> list[Trained]:
-    """What `train` gives for each fold and its model, trained at the same time in an equal share of the threads."""
-    workers = len(folds)
-    share = max(1, torch.get_num_threads() // workers)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        return list(pool.map(train, folds, models))
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:

@@ -67,6 +67,11 @@ class VerdictFitter(ModelFitter):
         note["zero_shot"] = self.scores["frozen"]
         return model, outputs, adapter, note
 
+    def _recompute_activations(self) -> None:
+        super()._recompute_activations()
+        if self.config.gradient_checkpointing:
+            self.shared = 0
+
     def _frozen_raw(self, probe_raw: np.ndarray) -> np.ndarray:
         self.untouched = self._untouched()
         return np.where(np.isnan(probe_raw), np.nan, self.untouched)

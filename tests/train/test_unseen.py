@@ -11,7 +11,7 @@ from quality_judge.errors import CheckFailed
 from quality_judge.train import adapters
 from quality_judge.train.forward import predicted
 from quality_judge.train.loop import TrainResult, train_model
-from quality_judge.train.model_fit import side_by_side
+from quality_judge.train.parts import side_by_side
 from quality_judge.train.unseen import Unseen
 
 ROWS = np.arange(20, 32)
