@@ -1,6 +1,6 @@
 """How many parts of a training this machine holds at once, and training them side by side.
 
-What a model keeps for the way back is counted on one short row, not guessed: training that outgrows a machine's memory
+What a model keeps for the way back is counted on short rows, not guessed: training that outgrows a machine's memory
 is killed by the kernel without a word. The counts depend on the machine and the model alone, so that a run that is
 taken up again trains as it began. It knows nothing of folds, labels or losses.
 """
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from quality_judge.engine.encode import Ragged
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.train.forward import autocast
 
-PROBED_TOKENS = (16, 32)
+PROBED_TOKENS = (16, 32, 48)
 USED_SHARE = 0.75  # of the machine's memory; the rest is for the base, its states and whoever else is there
 TAKEN_OF_KEPT = 2.0  # with gradients on their way, and the holes that freed blocks leave: 1.3 to 2.0 of five batches
 COPIES_OF_TRAINED = 4  # weight, gradient, and two moments of AdamW
@@ -34,22 +35,22 @@ def parts_at_once(model: ScalarModel, tokens: Ragged, *, texts: int, shared: int
     texts: in a batch. shared: how many ids all rows begin with, if they are computed once for a batch.
     """
     held = sum(each.nbytes * (COPIES_OF_TRAINED if each.requires_grad else 1) for each in model.parameters())
-    of_token, of_pair = kept_bytes(model, tokens)
+    of_model, of_token, of_pair = kept_bytes(model, tokens)
     longest = int(tokens.lengths.max())
     rows = texts * (longest - shared) * (of_token + of_pair * longest)
     taken = TAKEN_OF_KEPT * (rows + shared * (of_token + of_pair * shared))
-    return int(USED_SHARE * memory_bytes() // (held + taken))
+    return int(USED_SHARE * memory_bytes() // (held + of_model + taken))
 
 
-def kept_bytes(model: ScalarModel, tokens: Ragged) -> tuple[float, float]:
-    """What the model keeps for the way back, of each token and of each pair of tokens that attention scores.
+def kept_bytes(model: ScalarModel, tokens: Ragged) -> tuple[float, float, float]:
+    """What is kept for the way back: once, of each token, and of each pair of tokens that attention scores.
 
-    From two short rows: one of t tokens keeps a·t for the layers, and b·t² where attention keeps its scores.
+    From three short rows, of t tokens each: c for weights in another precision, a·t for the layers, and b·t² where
+    attention keeps its scores.
     """
-    short, long = PROBED_TOKENS
-    of_short, of_long = (_kept_of_row(model, tokens, count) / count for count in PROBED_TOKENS)
-    of_pair = max(0.0, (of_long - of_short) / (long - short))
-    return of_short - of_pair * short, of_pair
+    kept = [_kept_of_row(model, tokens, count) for count in PROBED_TOKENS]
+    of_pair, of_token, once = np.maximum(np.polyfit(PROBED_TOKENS, kept, 2), 0.0).tolist()
+    return once, of_token, of_pair
 
 
 def _kept_of_row(model: ScalarModel, tokens: Ragged, count: int) -> int:

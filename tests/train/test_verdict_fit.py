@@ -95,6 +95,20 @@ def exact(judge):
     return load_scorer(judge, device="cpu", precision=torch.float32, threads=1)
 
 
+def test_where_memory_is_small_every_row_pays_for_its_prompt_and_the_judge_is_the_same(
+    configured, made, judged, monkeypatch
+):
+    """Layers that compute twice forget the keys and values of the prompt, so that it is not shared."""
+    from quality_judge.train import parts
+
+    _, plain = judged(method="lora")
+    monkeypatch.setattr(parts, "memory_bytes", lambda: 10**5)
+    small = fit_judge(made.label_set(samples()), configured(method="lora"))
+    assert "computed twice" in small.training["activations"]
+    assert (small.model.shared, plain.model.shared > MOST_SPECIALS) == (0, True)
+    np.testing.assert_allclose(small.raw, plain.raw, atol=1e-3 if float32_here() else 0.1)
+
+
 def test_what_the_base_writes_before_its_verdict_is_found_and_forced(ready):
     from quality_judge.engine.encode import content_tokenizer
 
