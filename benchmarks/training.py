@@ -49,7 +49,11 @@ SETS = {
     "article_blocks": (["article_blocks"], "article_blocks", []),
     "openai_moderation": (["openai_moderation"], "openai_moderation", []),
     "convarg": (["convarg_pairs", "convarg_rankings"], "convarg_pairs", []),
-    "gsm8k_solutions": (["gsm8k_solutions"], "gsm8k_solutions", ["base=HuggingFaceTB/SmolLM2-135M-Instruct"]),
+    "gsm8k_solutions": (
+        ["gsm8k_solutions"],
+        "gsm8k_solutions",
+        ["base=HuggingFaceTB/SmolLM2-135M-Instruct", "train.method=frozen"],  # to fine-tune it would take hours
+    ),
 }
 SIZES = ("64", "200", "600", "all")
 OURS = ("ours", "tfidf_logistic", "frozen_base", "length_only")
