@@ -123,10 +123,10 @@ def packaged_gguf(name: str) -> Path | None:
 
 def converted_folder(gguf: Path) -> Path:
     """Where the conversion of a GGUF file stands, or will."""
-    return cache_folder() / "bases" / f"{gguf.stem}-{sha256_of(gguf)[:16]}-{CONVERSION}"
+    return user_cache() / "bases" / f"{gguf.stem}-{sha256_of(gguf)[:16]}-{CONVERSION}"
 
 
-def cache_folder() -> Path:
+def user_cache() -> Path:
     """Where what is made once for a machine is kept: $QUALITY_JUDGE_CACHE, or a folder in the user's cache."""
     cache = os.environ.get(CACHE_VARIABLE)
     return Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quality-judge"

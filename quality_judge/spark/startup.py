@@ -19,7 +19,7 @@ from typing import Any
 
 import pyspark
 
-from quality_judge.bases import cache_folder
+from quality_judge.bases import user_cache
 from quality_judge.errors import CheckFailed
 
 QUIET = "-XX:+VerifySharedSpaces -Xlog:cds=off -Xlog:cds+dynamic=off"  # one that is damaged or unfit is left aside
@@ -74,7 +74,7 @@ def make_startup_archive(*, measured: bool = False) -> dict[str, Any]:
 
 
 def _recorded() -> Path:
-    folder = cache_folder() / "spark"
+    folder = user_cache() / "spark"
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".{os.getpid()}.jsa"
     try:
@@ -95,7 +95,7 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _archives() -> list[Path]:
     """Those of this Java and this Spark: one, or none. A name ends in the file's size: Java dies of one cut short."""
-    return sorted((cache_folder() / "spark").glob(f"{_key()}-*.jsa"))
+    return sorted((user_cache() / "spark").glob(f"{_key()}-*.jsa"))
 
 
 def _key() -> str:

@@ -20,6 +20,7 @@ from quality_judge.train.loop import DIVERGED, MAX_GRADIENT_NORM, Progress, warm
 
 STEPS = 50
 TEXTS_OF_A_LABEL = 16  # in a batch
+CONTRAST_TEXTS = 2 * TEXTS_OF_A_LABEL
 TEMPERATURE = 0.1
 
 

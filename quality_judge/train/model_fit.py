@@ -26,7 +26,7 @@ from quality_judge.errors import CheckFailed
 from quality_judge.judge_spec import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.checkpoint import Checkpoint, Checkpoints
-from quality_judge.train.contrast import contrast
+from quality_judge.train.contrast import CONTRAST_TEXTS, contrast
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import pooled_states, predicted
 from quality_judge.train.large import quantization, training_attention
@@ -191,7 +191,8 @@ class ModelFitter:
         """How many parts to train side by side: as the processor has cores, and the memory room."""
         if self.device.type != "cpu" or peers().count > 1:
             return 1
-        model, texts = self._prepared(method, self.folds != 0), batch_texts(self.config, self.examples)
+        model = self._prepared(method, self.folds != 0)
+        texts = CONTRAST_TEXTS if method == "contrastive" else batch_texts(self.config, self.examples)
         room = parts_at_once(model, self.examples.tokens, texts=texts, shared=self.shared)
         if not room and method != "contrastive":
             self._recompute_activations()

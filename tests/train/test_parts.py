@@ -8,7 +8,8 @@ from quality_judge.bases import find_base
 from quality_judge.engine.encode import Ragged
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.weights import hidden_size, load_body
-from quality_judge.train import adapters, parts
+from quality_judge.train import adapters, model_fit, parts
+from quality_judge.train.contrast import CONTRAST_TEXTS
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.forward import autocast
 
@@ -85,3 +86,12 @@ def test_training_that_does_not_fit_computes_activations_twice_and_gives_the_sam
     small = fit_judge(labels, config)
     assert "computed twice" in small.training["activations"]
     np.testing.assert_allclose(small.raw, plain.raw, rtol=1e-4, atol=1e-5)
+
+
+def test_contrast_is_reckoned_with_the_texts_of_its_own_batches(made, tiny_base, monkeypatch):
+    asked = []
+    monkeypatch.setattr(model_fit, "parts_at_once", lambda *_, texts, shared: asked.append(texts) or 1)
+    labels = made.label_set(made.samples(60))
+    for method in ("contrastive", "full"):
+        fit_judge(labels, made.judge_config(tiny_base("bert"), method=method))
+    assert asked == [CONTRAST_TEXTS, made.judge_config(tiny_base("bert")).train.batch_size]
