@@ -90,11 +90,12 @@ def fit_judge(
     started = time.perf_counter()
     attempt, tried = _best_attempt(labels, config, progress or (lambda stage: lambda *_: None), output)
     examples, folds, fitter = attempt.examples, attempt.folds, attempt.fitter
-    method = fitter.choose(attempt.surface_raw)
+    method = fitter.choose(attempt.surface_raw, given=attempt.given)
     model, outputs, adapter, note = fitter.final(method)
     stack, raw = fit_stack(examples, outputs[:, 0], attempt.surface_raw)
     training = {
-        "method": method, "units": examples.n_units, "texts": len(examples), "folds": int(folds.max() + 1),
+        "method": method, "units": attempt.given.n_units, "texts": len(attempt.given), **attempt.copies_note(),
+        "folds": int(folds.max() + 1),
         "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
             "judge": order_score(examples, raw, folds >= 0), **attempt.surface_score(), **fitter.scores,
         }, **attempt.surface_note, **tried, **note, "settings": config.train.model_dump(mode="json"),
@@ -135,6 +136,11 @@ class _Attempt:
         if self.surface_raw is None:
             return {}
         return {"surface": order_score(self.examples, self.surface_raw, self.folds >= 0)}
+
+    def copies_note(self) -> dict[str, int]:
+        """How many texts were learnt from that nobody labelled; nothing where there are none."""
+        copies = len(self.examples) - len(self.given)
+        return {"attacked_copies": copies} if copies else {}
 
     def gigaflops_per_text(self) -> float:
         """What the base takes to read a text, of its mean length: two operations a weight and token."""

@@ -81,7 +81,7 @@ class ImplicitFitter(ModelFitter):
         self.split = completion_starts(self.examples, ready.encoding)
         self.adapters: dict[int, dict[str, Tensor]] = {}
 
-    def choose(self, surface_raw: np.ndarray | None) -> Method:
+    def choose(self, surface_raw: np.ndarray | None, *, given: Examples) -> Method:
         """LoRA, once it has been judged out of fold."""
         self.held_out["lora"] = self._twice(partial(self._out_of_fold, "lora"), "lora")
         self.scores["lora"] = order_score(self.examples, self.held_out["lora"][:, 0], self.folds >= 0)

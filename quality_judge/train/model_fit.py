@@ -81,12 +81,12 @@ class ModelFitter:
         self.slower, self.seed, self.shared = 1.0, config.seed, 0
         self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
 
-    def choose(self, surface_raw: np.ndarray | None) -> Method:
-        """The method to use: the one asked for, or the one whose stack orders unseen rows best."""
+    def choose(self, surface_raw: np.ndarray | None, *, given: Examples) -> Method:
+        """The method asked for, or whose stack orders unseen rows best; `given`, what is labelled, says what to try."""
         if self.config.method != "auto":
             candidates: list[Method] = [self.config.method]
         else:
-            candidates = self._candidates()
+            candidates = self._candidates(given)
         stacked_scores: dict[Method, float] = {}
         for method in candidates:
             try:
@@ -102,12 +102,12 @@ class ModelFitter:
             stacked_scores[method] = order_score(self.examples, raw, self.folds >= 0)
         return max(stacked_scores, key=lambda method: stacked_scores[method])
 
-    def _candidates(self) -> list[Method]:
+    def _candidates(self, given: Examples) -> list[Method]:
         """The methods worth trying with so many labels."""
         small = self.base.architecture == "encoder" and self._parameters() <= MAX_FULL_PARAMETERS
         least, most = CONTRASTED_LABELS
-        contrasted: list[Method] = ["contrastive"] if small and least <= self.examples.decided.sum() <= most else []
-        tuned: list[Method] = ["full" if small else "lora"] if self.examples.n_units >= MIN_TUNED_UNITS else []
+        contrasted: list[Method] = ["contrastive"] if small and least <= given.decided.sum() <= most else []
+        tuned: list[Method] = ["full" if small else "lora"] if given.n_units >= MIN_TUNED_UNITS else []
         return ["frozen", *contrasted, *tuned]
 
     def final(self, method: Method) -> tuple[ScalarModel, np.ndarray, dict[str, Tensor], dict[str, Any]]:

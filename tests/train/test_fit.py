@@ -62,7 +62,8 @@ def test_attacked_copies_are_learnt_from_and_not_kept(fitted, method):
     plain, _, _ = fitted("bert", method=method)
     n = len(found.examples)
     assert found.examples.texts == plain.examples.texts
-    assert found.training["texts"] > 3 * n
+    assert found.training["texts"] == found.training["units"] == n
+    assert found.training["attacked_copies"] > 2 * n
     assert len(found.states) == len(found.raw) == len(found.category_raw) == n
     assert not np.isnan(found.raw).any()
     assert not np.array_equal(found.raw, plain.raw)
@@ -162,8 +163,10 @@ def test_another_base_that_is_no_better_does_not_take_the_place_of_the_first(mad
     assert fit_judge(made.label_set(made.samples(60)), config).base.id == first
 
 
-def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base):
-    found = fit_judge(made.label_set(made.samples(30)), made.judge_config(tiny_base("bert"), method="auto"))
+@pytest.mark.parametrize("hard_negatives", [False, True])
+def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base, hard_negatives):
+    config = made.judge_config(tiny_base("bert"), method="auto", hard_negatives=hard_negatives)
+    found = fit_judge(made.label_set(made.samples(30)), config)
     assert found.method == "frozen"
     assert set(found.training["out_of_fold"]) == {"judge", "frozen"}
 

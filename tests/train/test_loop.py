@@ -383,7 +383,7 @@ def test_folds_side_by_side_learn_the_same_bits_as_one_after_another(tiny_base, 
         torch.set_num_threads(threads)
         try:
             fitter = ModelFitter(base, encoder().encoding, examples, folds, config, lambda stage: lambda *_: None)
-            fitter.choose(None)
+            fitter.choose(None, given=examples)
             return fitter
         finally:
             torch.set_num_threads(1)
