@@ -78,6 +78,7 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
 def write_beside(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         beside.write_text(text, encoding="utf-8", newline="\n")

@@ -24,6 +24,7 @@ def shortcuts_in_words(metrics: Mapping[str, Any]) -> list[str]:
     ]
     parts = [said, *map(shortcut_warning, found.get("warnings") or ())]
     parts.append(table(["", "ROC AUC of this alone", "judge's ROC AUC among rows that share it"], rows))
+    kept = "share kept" if found.get("threshold") is None else f"share from {number(found['threshold'])} on"
     for name in ("source", "language"):
         cells = [
             [each.get("name") or "not stated", count(each.get("n")), percent(each.get("good_rate")),
@@ -31,7 +32,7 @@ def shortcuts_in_words(metrics: Mapping[str, Any]) -> list[str]:
             for each in found.get(f"by_{name}") or ()
         ]  # fmt: skip
         if len(cells) > 1:
-            parts.append(table([name, "labels", "good", "share kept", "judge's ROC AUC"], cells))
+            parts.append(table([name, "labels", "good", kept, "judge's ROC AUC"], cells))
     return ["## Shortcuts\n\n" + "\n\n".join(parts)]
 
 

@@ -28,7 +28,7 @@ def labels_in_words(labels: Mapping[str, Any]) -> str:
     if splits:
         rows = [[name, *(count(counts.get(key)) for key in keys)] for name, counts in splits.items()]
         parts.append(table(["split", *keys], rows))
-    if agreement.get("annotators") or agreement.get("category_alpha"):
+    if any(agreement.get(said) for said in ("annotators", "category_alpha", "shared_orders")):
         parts.append(_agreement(agreement))
     if labels.get("suspects"):
         parts.append(_suspects(labels["suspects"]))
@@ -52,6 +52,10 @@ def _agreement(agreement: Mapping[str, Any]) -> str:
     """How far several annotators agree, and what each is worth; those hardly better than a coin by name."""
     shared, alpha = counted(agreement.get("shared_rows"), "row"), number(agreement.get("alpha"))
     parts = [f"Several annotators judged {shared}; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
+    if agreement.get("shared_orders"):
+        orders = counted(agreement["shared_orders"], "pair or ranking", "pairs and rankings")
+        alpha = number(agreement.get("order_alpha"))
+        parts.append(f"Several annotators judged {orders}; Krippendorff's alpha over each two texts {alpha}.")
     by_category = agreement.get("category_alpha") or {}
     if by_category:
         parts.append(table(["category", "alpha"], [[name, number(value)] for name, value in by_category.items()]))

@@ -170,12 +170,16 @@ def depth(data: Any) -> int:
 
 
 def load_judge_config(path: str | Path, overrides: Sequence[str] = ()) -> JudgeConfig:
-    """The judge settings in `path`; a relative `rubric` is taken from the file's own folder."""
+    """The judge settings in `path`.
+
+    A relative `rubric` is taken from the folder of the file, and where `overrides` set it from the working directory.
+    """
     path = Path(path)
     config = parse(JudgeConfig, override(read_yaml(path), overrides), where=str(path))
-    if config.rubric is not None and not Path(config.rubric).is_absolute():
-        config = config.model_copy(update={"rubric": str((path.parent / config.rubric).resolve())})
-    return config
+    if config.rubric is None:
+        return config
+    folder = Path.cwd() if any(each.startswith("rubric=") for each in overrides) else path.parent
+    return config.model_copy(update={"rubric": str((folder / config.rubric).resolve())})
 
 
 def conf_folder() -> Path:

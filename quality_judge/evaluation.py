@@ -113,13 +113,13 @@ def certificate(scored: ScoredLabels, targets: Targets) -> Promises | None:
 
 
 def recalibrated(
-    judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, targets: Targets
+    judge: Judge, scorer: Scorer, labels: LabelSet, output: str | Path, targets: Targets, *, command: str | None = None
 ) -> tuple[Judge, dict[str, Any]]:
     """The judge at `output`, calibrated anew on `labels`, certified and measured on them too, and its metrics.
 
     Platt keeps the order of scores, and a certificate rests on their order alone, so that no label must be held back
     for it; metrics come from cross-fitting. Isotonic joins scores by their labels: where there are enough labels for
-    it, one half calibrates and the other certifies and measures.
+    it, one half calibrates and the other certifies and measures. command: as it was typed, for the card.
     """
     halves = len(flatten(labels).labelled) >= 2 * MIN_LABELS_ISOTONIC
     to_calibrate, held_out = split_labels(labels, [0.5, 0.5], seed=0) if halves else (labels, labels)
@@ -129,7 +129,7 @@ def recalibrated(
     tested = with_calibration(score_labels(scorer, held_out), calibration)
     promise = certificate(tested, targets)
     measured, threshold = (tested, best) if halves else _cross_fitted(tested, labels)
-    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = _of_cut(judge, None)
     metrics |= {  # the baselines answered for other rows, and nothing is left here to ask them again
         "test": measure(measured, threshold=threshold), "baselines": {}, "curves": curves(measured),
         "shortcuts": shortcuts(tested, threshold=promised_cut(promise, best)),
@@ -140,12 +140,14 @@ def recalibrated(
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
     changes["thresholds"] |= {"proposed": _proposed(tested, targets)}
     changes["labels"] = {**judge.spec.labels, MISSING_LABELS: 0}
+    changes |= _then(judge.spec, command)
     return save_with_report(judge, output, metrics, changes), metrics
 
 
 def certified_fresh(
-    judge: Judge, drawing: Drawing, labels: LabelSet, output: str | Path, targets: Targets
-) -> tuple[Judge, Promises]:
+    judge: Judge, drawing: Drawing, labels: LabelSet, output: str | Path, targets: Targets, *,
+    command: str | None = None,
+) -> tuple[Judge, Promises]:  # fmt: skip
     """The judge at `output` with a certificate from labels of rows that were drawn at a cut fixed before.
 
     Its scores, calibration and fingerprint stay, so that tables it has scored stay valid. Raises JudgeError when the
@@ -155,10 +157,11 @@ def certified_fresh(
         raise JudgeError(f"the rows were drawn for the judge {drawing.judge}, and this is {judge.fingerprint}")
     kept, dropped = drawing.regions(labels)
     promise = certify_fresh(kept, dropped, targets, keep_at=drawing.keep_at, drop_below=drawing.drop_below)
-    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    best = judge.spec.thresholds.get("best")
+    metrics = _of_cut(judge, promised_cut(promise, best))
     metrics["certificate"] = promise.to_dict()
     metrics["labels"] = {**metrics.get("labels", {}), "fresh": labels.counts()}
-    changes = _promised(judge.spec, promise, judge.spec.thresholds.get("best"))
+    changes = _promised(judge.spec, promise, best) | _then(judge.spec, command)
     return save_with_report(judge, output, metrics, changes), promise
 
 
@@ -273,6 +276,20 @@ def save_with_metric(judge: Judge, output: str | Path, name: str, found: Mapping
 def promised_cut(promise: Promises | None, best: float | None) -> float | None:
     """From where the judge keeps: its certified cut, else its best."""
     return best if promise is None or promise.keep_at is None else promise.keep_at
+
+
+def _of_cut(judge: Judge, keep_at: float | None) -> dict[str, Any]:
+    """The judge's metrics for its next one, without those of attacks, unless that keeps from the same cut on."""
+    metrics: dict[str, Any] = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    if keep_at != judge.spec.threshold:
+        metrics.pop("redteam", None)
+    return metrics
+
+
+def _then(spec: JudgeSpec, command: str | None) -> dict[str, Any]:
+    """The change that adds a command to those the judge was made by; none where they are not known."""
+    first = spec.training.get("command")
+    return {"training": {**spec.training, "command": f"{first}\n{command}"}} if first and command else {}
 
 
 def _proposed(scored: ScoredLabels, targets: Targets) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from string import Formatter
@@ -118,9 +118,11 @@ def thresholds(judge: Mapping[str, Any] | None) -> list[tuple[str, float]]:
     return sorted(((name, value) for name, value in known if value is not None), key=lambda item: item[1])
 
 
-def uncovered(certificate: Mapping[str, Any], marks: Sequence[tuple[str, float]]) -> float | None:
-    """The keep threshold, where rows are kept below the threshold that the certificate speaks of."""
-    certified, keep = finite(certificate.get("threshold")), dict(marks).get("keep")
+def uncovered(certificate: Mapping[str, Any], judge: Mapping[str, Any] | None) -> float | None:
+    """The lowest cut of a policy or one of its slices, where rows are kept below what the certificate speaks of."""
+    said = judge or {}
+    keep = finite(said.get("lowest_keep", (said.get("thresholds") or {}).get("keep")))
+    certified = finite(certificate.get("threshold"))
     if not certificate.get("granted") or certified is None or keep is None:
         return None
     return keep if keep < certified - 1e-9 else None

@@ -24,14 +24,14 @@ SECRETS = re.compile(
     | \beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?
     | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)
     | \b(?:Bearer|Basic)[ ]+[A-Za-z0-9+/_.=-]{12,}
-    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+    | (?u:[\w.+-]+@[\w-]+(?:\.[\w-]+)+)
     | (?<=AccountKey=)[A-Za-z0-9+/=]{20,}
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,  # a Chinese character before a key is no letter that the key goes on from
 )
 SETTINGS = re.compile(
-    r"""(?ix) \b ((?:[\w.-]*[_.-])? (?:password|passwd|pwd|secret|secret[_.-]?key|api[_.-]?key|access[_.-]?key
-        |auth[_.-]?token|access[_.-]?token|token|credentials?) ["']? \s* [=:] \s* ["']?) ([^\s"',;&}\]]{6,})"""
+    r"""(?aix) \b ((?:[\w.-]*[_.-])? (?:password|passwd|pwd|secret|secret[_.-]?key|api[_.-]?key|access[_.-]?key
+        |auth[_.-]?token|access[_.-]?token|token|credentials?) ["']? \s* [=:：] \s* ["']?) ([^\s"',;&}\]]{6,})"""
 )
 
 

@@ -27,7 +27,8 @@ MAX_CHECKS = 60
 class ReportData:
     """Everything the page shows; whatever is None is said to be missing.
 
-    judge: what judge.json says, with "fingerprint"; its "thresholds" may also hold a policy's "keep" and "review".
+    judge: what judge.json says, with "fingerprint"; its "thresholds" may also hold a policy's "keep" and "review",
+    beside the "lowest_keep" of all its slices.
     metrics: metrics.json (see `quality_judge.metrics_file`), with "curves" if they were drawn:
     "reliability" [{low, high, n, mean_probability, fraction_good, ci}], "threshold" [{threshold, precision, recall,
     keep_rate, n_kept}]. validation: [{expectation, column, success, observed, allowed}]. provenance: {input, output,
@@ -67,7 +68,7 @@ def render_report(data: ReportData) -> str:
         "table": metric_table(metrics),
         "certificate": partial(metrics.get("certificate")),
         "observed": observed(metrics.get("certificate") or {}),
-        "uncovered": uncovered(metrics.get("certificate") or {}, marks),
+        "uncovered": uncovered(metrics.get("certificate") or {}, data.judge),
         "checks": None if data.validation is None else _checks(data.validation),
         "judge": partial(data.judge),
         "origin": partial(data.provenance),

@@ -33,7 +33,7 @@ SCRIPTS = {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana", "FULLWIDTH": "L
 
 
 def audit(flat: FlatLabels, raw: Array, probability: Array, *, threshold: float) -> dict[str, Any]:
-    """`alone`, `within`, `by_source`, `by_language` and `warnings` over the labelled texts, ready for metrics.json.
+    """`threshold`, `alone`, `within`, `by_source`, `by_language`, `warnings` of the labelled texts, for metrics.json.
 
     raw, probability: float64 (n,) over the flat texts, NaN where there is no score; such a row ranks last and is not
     kept. threshold: from where the judge keeps. An AUC is None where one class is missing or too few rows are there.
@@ -54,7 +54,8 @@ def audit(flat: FlatLabels, raw: Array, probability: Array, *, threshold: float)
         within[name] = auc_within(values, good, scores) if told else None
     pooled = roc_auc(good, scores)
     return {
-        "alone": alone, "within": within, "by_source": _table(groups["source"], good, scores, kept),
+        "threshold": threshold, "alone": alone, "within": within,
+        "by_source": _table(groups["source"], good, scores, kept),
         "by_language": _table(groups["language"], good, scores, kept), "warnings": _warnings(pooled, alone, within),
     }  # fmt: skip
 

@@ -36,12 +36,7 @@ from quality_judge.scores import (
     SCORED_COLUMNS,
 )  # fmt: skip
 
-READERS = {
-    ".parquet": pyarrow.parquet.read_table,
-    ".jsonl": pyarrow.json.read_json,
-    ".json": pyarrow.json.read_json,
-    ".csv": pyarrow.csv.read_csv,
-}
+MAX_ROW_BYTES = 2**27  # of CSV and JSON lines
 ROWS_AT_ONCE = 10_000
 
 
@@ -79,16 +74,51 @@ def score_frame(scorer: Scorer, frame: Any, *, text_column: str = "text", prompt
 
 
 def read_table(path: str | Path) -> pa.Table:
-    """The table in a Parquet, JSON lines or CSV file. Raises CorpusError when it is neither or is damaged."""
+    """The table in a Parquet, JSON lines or CSV file; as in Spark, every column of CSV is text, an empty cell null.
+
+    Raises CorpusError when it is neither or is damaged.
+    """
     path = Path(path)
-    if path.suffix not in READERS:
-        raise CorpusError(f"{path} ends in {path.suffix or 'nothing'}; expected one of {', '.join(sorted(READERS))}")
+    readers = {".parquet": pyarrow.parquet.read_table, ".jsonl": _read_json, ".json": _read_json, ".csv": _read_csv}
+    if path.suffix not in readers:
+        raise CorpusError(f"{path} ends in {path.suffix or 'nothing'}; expected one of {', '.join(sorted(readers))}")
     try:
-        return READERS[path.suffix](path)
+        return readers[path.suffix](path)
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
             f"{path} cannot be read ({type(error).__name__}); it is missing, damaged or of another format"
         ) from None
+
+
+def _read_csv(path: Path) -> pa.Table:
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    reading = pyarrow.csv.ReadOptions(block_size=MAX_ROW_BYTES)
+    with pyarrow.csv.open_csv(path, reading, parsing) as opened:
+        names = opened.schema.names
+    as_text = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""],
+        quoted_strings_can_be_null=False,
+    )  # fmt: skip
+    return pyarrow.csv.read_csv(path, reading, parsing, as_text)
+
+
+def _read_json(path: Path) -> pa.Table:
+    """The table, with what looks like a time left as the text that it is."""
+    reading = pyarrow.json.ReadOptions(block_size=MAX_ROW_BYTES)
+    table = pyarrow.json.read_json(path, reading)
+    schema = pa.schema([(field.name, _with_texts(field.type)) for field in table.schema])
+    if schema == table.schema:
+        return table
+    return pyarrow.json.read_json(path, reading, pyarrow.json.ParseOptions(explicit_schema=schema))
+
+
+def _with_texts(kind: pa.DataType) -> pa.DataType:
+    """The type, with text wherever Arrow has read a time out of text."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _with_texts(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_with_texts(kind.value_type))
+    return pa.string() if pa.types.is_timestamp(kind) else kind
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:

@@ -113,6 +113,13 @@ def test_a_rubric_is_looked_for_beside_the_file_that_names_it(written, tmp_path)
     assert load_judge_config(written(GOOD + "rubric: r/x.yaml\n")).rubric == str((tmp_path / "r/x.yaml").resolve())
 
 
+def test_a_rubric_that_an_override_names_is_looked_for_in_the_working_directory(written, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    found = load_judge_config(written(GOOD + "rubric: r/x.yaml\n"), ["rubric=mine.yaml"])
+    assert found.rubric == str((tmp_path / "here" / "mine.yaml").resolve())
+
+
 def test_settings_cannot_be_changed_after_they_are_read():
     config = parse(JudgeConfig, {"name": "a", "base": "b"}, where="here")
     with pytest.raises(ValueError, match="frozen"):

@@ -1,6 +1,7 @@
 """Evaluation: the numbers are sklearn's, an unscored row never helps, and only held-out labels certify."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -213,6 +214,20 @@ def test_recalibrating_changes_the_fingerprint_and_no_raw_score(judge, scorer, f
     np.testing.assert_array_equal(before.raw, after.raw)
     assert np.abs(before.probability - after.probability).max() > 0.05
     assert load_judge(judge.folder).fingerprint == judge.fingerprint
+
+
+def test_a_judge_calibrated_anew_says_nothing_of_attacks_on_its_old_cut_and_names_both_commands(
+    judge, scorer, tmp_path
+):
+    shutil.copytree(judge.folder, tmp_path / "attacked")
+    metrics = json.loads(judge.path(METRICS_FILE).read_text()) | {"redteam": {"threshold": 0.5}}
+    (tmp_path / "attacked" / METRICS_FILE).write_text(json.dumps(metrics))
+    spec = judge.spec.model_copy(update={"training": {**judge.spec.training, "command": "train it"}})
+    attacked = replace(judge, folder=str(tmp_path / "attacked"), spec=spec)
+    labels = labels_of(samples(60, seed=9, noise=0.35))
+    renewed, metrics = recalibrated(attacked, scorer, labels, tmp_path / "new", Targets(0.55), command="calibrate it")
+    assert "redteam" not in metrics
+    assert "train it\ncalibrate it" in renewed.path(CARD_FILE).read_text()
 
 
 def test_recalibrating_calibrates_certifies_and_measures_on_every_label(judge, fresh):

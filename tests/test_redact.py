@@ -43,6 +43,12 @@ def test_the_value_of_a_secret_setting_is_taken_out(text):
     assert not [word for word in ("hunter22", "wJalrXUtnFEMI", "SECRET456", "abcdef123") if word in found]
 
 
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: secret[:6])
+def test_a_secret_is_taken_out_where_chinese_stands_right_before_it(secret):
+    assert secret not in redacted(f"密钥是{secret}")
+    assert "hunter2222" not in redacted("我的password=hunter2222") + redacted("password：hunter2222")
+
+
 @pytest.mark.parametrize("text", PLAIN)
 def test_plain_words_stay(text):
     assert redacted(text) == text

@@ -240,6 +240,11 @@ def test_a_promise_is_not_stretched_to_rows_below_its_threshold():
     assert "does not cover them all" not in text_of(render_report(sample_report()))
 
 
+def test_a_promise_is_not_stretched_to_a_slice_that_is_kept_below_its_threshold():
+    judge = sample_report().judge | {"lowest_keep": 0.3}
+    assert "does not cover them all" in text_of(render_report(sample_report(judge=judge)))
+
+
 def test_lost_rows_are_shouted():
     profile = replace(sample_profile(), rows_in=10)
     assert "The counts do not add up: 10 rows came in" in text_of(render_report(sample_report(profile=profile)))

@@ -20,7 +20,7 @@ from quality_judge.evaluation import certified_fresh, recalibrated
 from quality_judge.judge import load_judge, refuse_existing
 from quality_judge.labels import clean_labels, load_labels
 from quality_judge.labels.drawn import read_drawing
-from quality_judge.programme import parser, run
+from quality_judge.programme import as_typed, parser, run
 from quality_judge.stats.certificate import Targets
 
 
@@ -30,12 +30,14 @@ def main(options: Namespace) -> dict[str, Any]:
     judge, labels = load_judge(options.judge), load_labels(options.labels)
     targets = Targets(options.target_precision, options.target_npv, options.target_recall, options.confidence)
     if options.fresh:
-        judge, promise = certified_fresh(judge, read_drawing(options.fresh), labels, options.output, targets)
+        drawing = read_drawing(options.fresh)
+        judge, promise = certified_fresh(judge, drawing, labels, options.output, targets, command=as_typed())
         said = {"message": promise.keep.message}
     else:
         labels, report = clean_labels(labels)
         report.raise_for_failures()
-        judge, metrics = recalibrated(judge, load_scorer(judge), labels, options.output, targets)
+        scorer = load_scorer(judge)
+        judge, metrics = recalibrated(judge, scorer, labels, options.output, targets, command=as_typed())
         said = {"ece": metrics["test"]["ece"], "roc_auc": metrics["test"]["roc_auc"]}
     certified = judge.spec.thresholds["certified"] is not None
     return {

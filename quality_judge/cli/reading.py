@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quality_judge.cli.app import Language, app
-from quality_judge.errors import CorpusError
+from quality_judge.errors import CorpusError, JudgeError
 from quality_judge.judge import CARD_FILE, METRICS_FILE, load_judge
 
 MOST_REASONS = 12
@@ -72,7 +72,7 @@ def report(
 
     manifest, counts = _read(filtered, "_quality_manifest.json"), _read(filtered, "_quality_profile.json")
     said, metrics = _judge_says(judge, manifest) if judge else (None, None)
-    checks = [item for path in validation or [] for item in json.loads(path.read_text(encoding="utf-8"))["results"]]
+    checks = [item for path in validation or [] for item in _checks(path)]
     provenance = {"input": manifest["scored"], "output": str(filtered), "seconds": manifest["seconds"], "date": _now()}
     data = ReportData(title, language, ScoreProfile.from_dict(counts), said, metrics, checks or None, provenance)  # type: ignore[arg-type]
     write_report(data, output)
@@ -82,18 +82,32 @@ def report(
 
 def _judge_says(folder: Path, manifest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     judge = load_judge(folder)
+    if judge.fingerprint != manifest["judge"]:
+        raise JudgeError(f"{folder} is {judge.fingerprint}, and {manifest['judge']} scored these rows; name that one")
     said = {**judge.spec.model_dump(mode="json"), "fingerprint": judge.fingerprint}
     said["thresholds"] |= {"keep": manifest["keep_at"], "review": manifest["drop_below"]}
+    said["lowest_keep"] = min([manifest["keep_at"], *(keep for keep, _ in manifest["slices"].values())])
     return said, json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
+    return _json(folder / name, "filter_corpus.py")
+
+
+def _checks(path: Path) -> list[Any]:
+    found = _json(path, "validate_corpus.py").get("results")
+    if not isinstance(found, list):
+        raise CorpusError(f"{path} holds no results; was it written by validate_corpus.py?")
+    return found
+
+
+def _json(path: Path, writer: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorpusError(
-            f"{folder / name} cannot be read ({type(error).__name__}); was it written by filter_corpus.py?"
-        ) from None
+        raise CorpusError(f"{path} cannot be read ({type(error).__name__}); was it written by {writer}?") from None
+    if not isinstance(content, dict):
+        raise CorpusError(f"{path} holds no object; was it written by {writer}?")
     return content
 
 

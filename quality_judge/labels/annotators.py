@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from quality_judge.labels.agreement import Annotators, cohen_kappa, dawid_skene, krippendorff_alpha
-from quality_judge.labels.label_set import Row
-from quality_judge.samples import CategoryRow, Sample
+from quality_judge.labels.label_set import Row, completions_of
+from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 ANONYMOUS = "(anonymous)"
 MIN_SHARED_VOTES = 10  # of one annotator, before a word is said about them
@@ -33,7 +33,8 @@ Vote = tuple[int, str, bool]
 class Agreement:
     """What is known of the annotators. alpha: Krippendorff's, over the shared samples; None where undefined.
 
-    category_alpha: the same for each category. kappa: Cohen's of each pair, with how many rows both judged.
+    category_alpha: the same for each category. order_alpha: over which of two texts is better, of `shared_orders` pairs
+    and rankings that two named annotators judged. kappa: Cohen's of each pair, with how many rows both judged.
     annotators: of each, verdicts given, verdicts on shared rows, sensitivity and specificity (None before
     MIN_SHARED_VOTES). distrusted: those who hardly beat a coin.
     """
@@ -41,6 +42,8 @@ class Agreement:
     shared_rows: int = 0
     alpha: float | None = None
     category_alpha: dict[str, float | None] = field(default_factory=dict)
+    shared_orders: int = 0
+    order_alpha: float | None = None
     kappa: tuple[dict[str, Any], ...] = ()
     annotators: dict[str, dict[str, Any]] = field(default_factory=dict)
     distrusted: tuple[str, ...] = ()
@@ -49,7 +52,8 @@ class Agreement:
         """Ready for JSON."""
         return {
             "shared_rows": self.shared_rows, "alpha": self.alpha, "category_alpha": self.category_alpha,
-            "kappa": list(self.kappa), "annotators": self.annotators, "distrusted": list(self.distrusted),
+            "shared_orders": self.shared_orders, "order_alpha": self.order_alpha, "kappa": list(self.kappa),
+            "annotators": self.annotators, "distrusted": list(self.distrusted),
         }  # fmt: skip
 
 
@@ -74,7 +78,7 @@ def find_consensus(groups: Sequence[Sequence[Row]]) -> Consensus:
     shared = {number for number, names in voters.items() if len(names) > 1}
     known = sorted({name for number in shared for name in voters[number]})
     if len(set(known) - {ANONYMOUS}) < 2:
-        return Consensus(agreement=Agreement(category_alpha=_category_alpha(groups)))
+        return Consensus(agreement=_beside_samples(groups))
     fitted = _fitted([vote for vote in votes if vote[0] in shared], known)
     verdicts = Counter(name for number, name, _ in votes if number in shared)
     weighed = [vote for vote in votes if vote[0] in shared or verdicts[vote[1]] >= MIN_SHARED_VOTES]
@@ -123,10 +127,16 @@ def _agreement(
         name for at, name in enumerate(names)
         if name != ANONYMOUS and on_shared[at] >= MIN_SHARED_VOTES and best_case[at] < LEAST_INFORMEDNESS
     ]  # fmt: skip
-    return Agreement(
-        len(shared), krippendorff_alpha(ratings), _category_alpha(groups), _kappas(names, ratings), found,
-        tuple(distrusted),
+    return replace(
+        _beside_samples(groups), shared_rows=len(shared), alpha=krippendorff_alpha(ratings),
+        kappa=_kappas(names, ratings), annotators=found, distrusted=tuple(distrusted),
     )  # fmt: skip
+
+
+def _beside_samples(groups: Sequence[Sequence[Row]]) -> Agreement:
+    """What is known of the annotators of categories, pairs and rankings."""
+    shared, alpha = _order_alpha(groups)
+    return Agreement(category_alpha=_category_alpha(groups), shared_orders=shared, order_alpha=alpha)
 
 
 def _kappas(names: Sequence[str], ratings: np.ndarray) -> tuple[dict[str, Any], ...]:
@@ -164,3 +174,22 @@ def _category_alpha(groups: Sequence[Sequence[Row]]) -> dict[str, float | None]:
                     votes[name].append((number, row.annotator, value))
     found = {name: _ratings(each, sorted({voter for _, voter, _ in each})) for name, each in sorted(votes.items())}
     return {name: krippendorff_alpha(table) for name, table in found.items() if (~np.isnan(table)).sum(0).max() > 1}
+
+
+def _order_alpha(groups: Sequence[Sequence[Row]]) -> tuple[int, float | None]:
+    """How many groups of pairs or rankings two named annotators judged, and alpha over each two texts of theirs."""
+    votes: list[Vote] = []
+    shared = item = 0
+    for rows in groups:
+        orders = [row for row in rows if isinstance(row, Preference | Ranking) and row.annotator is not None]
+        if len({row.annotator for row in orders}) < 2:
+            continue
+        shared += 1
+        for pair in combinations(sorted(set(completions_of(orders[0]))), 2):
+            for row in orders:
+                texts = completions_of(row)
+                if row.annotator is not None and all(texts.count(text) == 1 for text in pair):
+                    votes.append((item, row.annotator, texts.index(pair[0]) < texts.index(pair[1])))
+            item += 1
+    names = sorted({name for _, name, _ in votes})
+    return shared, krippendorff_alpha(_ratings(votes, names)) if votes else None

@@ -12,6 +12,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from quality_judge.errors import InputError, unknown
@@ -49,12 +50,14 @@ class Unreadable(str):
     __slots__ = ()
 
 
-def read_rows(file: Path) -> Iterator[tuple[int, object]]:
+def read_rows(file: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, object]]:
     """Each row of the file with its line; for Parquet and a JSON list, with its number, from 1.
 
-    A row is whatever the file says, or an `Unreadable`. Raises InputError where the whole file cannot be used.
+    encoding: of CSV, the rest is UTF-8. A row is whatever the file says, or an `Unreadable`. Raises InputError where
+    the whole file cannot be used.
     """
-    readers = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    table = partial(_csv, encoding=encoding)
+    readers = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": table, ".parquet": _parquet}
     for suffix, reader in readers.items():
         if file.name.lower().endswith(suffix):
             return reader(file)
@@ -73,11 +76,13 @@ def _bytes(file: Path) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, encoding: str = "utf-8") -> str:
     try:
-        return _bytes(file).decode()
+        return _bytes(file).decode(encoding)
     except UnicodeDecodeError as error:
-        raise InputError(f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise InputError(f"is not {encoding.upper()} (byte {error.start}); save it as UTF-8") from error
+    except LookupError:
+        raise InputError(f"cannot be read: there is no encoding {encoding!r}; expected one such as gb18030") from None
 
 
 def _jsonl(file: Path) -> Iterator[tuple[int, object]]:
@@ -101,8 +106,8 @@ def _json(file: Path) -> Iterator[tuple[int, object]]:
     yield from enumerate(rows, 1)
 
 
-def _csv(file: Path) -> Iterator[tuple[int, object]]:
-    text = _text(file)
+def _csv(file: Path, encoding: str) -> Iterator[tuple[int, object]]:
+    text = _text(file, encoding)
     records: list[tuple[int, list[str] | Unreadable]] = []
     line = 1
     usual = csv.field_size_limit(max(len(text), 1))  # 131,072 by default, and a document may be longer

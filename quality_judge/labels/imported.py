@@ -14,7 +14,7 @@ from typing import Any
 
 from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.files import MAX_FILE_BYTES, read_rows
-from quality_judge.labels.label_studio import annotations_of, as_found, is_export
+from quality_judge.labels.label_studio import annotations_of, as_found, is_export, plain_choices
 from quality_judge.labels.load import parse_row
 from quality_judge.labels.questions import Question, answered
 from quality_judge.labels.sheet import read_sheet, sheet_answers
@@ -37,7 +37,7 @@ class Reading:
     """How to read. rubric: its words for good and bad, its categories. rating_cut: the least rating that is good.
 
     known: the questions as they were asked, by key: their other columns stand beside each answer. annotator: the name
-    where a row gives none. encoding: of spreadsheets.
+    where a row gives none. encoding: of spreadsheets and CSV.
     """
 
     rubric: Rubric = NO_RUBRIC
@@ -82,7 +82,7 @@ def _opened(path: Path, reading: Reading, counts: Counter[str]) -> tuple[str, It
         table = read_sheet(_text(path, reading.encoding))
         if table is not None:
             return "sheet_files", _from_sheet(table, reading)
-    rows = list(read_rows(path))
+    rows = list(read_rows(path, encoding=reading.encoding))
     if is_export([row for _, row in rows]):
         return "label_studio_files", _from_label_studio(rows, reading, counts)
     return "label_files", _as_they_are(rows, reading)
@@ -91,8 +91,9 @@ def _opened(path: Path, reading: Reading, counts: Counter[str]) -> tuple[str, It
 def _from_label_studio(
     rows: Sequence[tuple[int, object]], reading: Reading, counts: Counter[str]
 ) -> Iterator[tuple[int, Outcome]]:
+    plain = plain_choices([task for _, task in rows], reading.rubric)
     for number, task in rows:
-        for data, said, about, cancelled in annotations_of(task):
+        for data, said, about, cancelled in annotations_of(task, plain):
             if cancelled:
                 counts["cancelled"] += 1
                 continue

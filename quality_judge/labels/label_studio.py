@@ -7,7 +7,7 @@ becomes of the labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -31,6 +31,7 @@ from quality_judge.scores import SCORE_COLUMN
 ROW = "row"  # where a task of ours carries the other columns of its row
 NOTES = (NOTE, "why", "comment", "reason", "备注")
 NONE = ("none", "无", "clean")
+OWN_CONTROLS = {"verdict", "categories"}  # what `setup` calls its choices
 PAIRS = (
     ("a", "b"), ("left", "right"), ("text_a", "text_b"), ("answer_a", "answer_b"), ("response_a", "response_b"),
     ("text1", "text2"), ("answer1", "answer2"),
@@ -61,7 +62,7 @@ class Said:
     rankers: list[Mapping[str, list[str]]] = field(default_factory=list)
     taxonomy: list[list[str]] | None = None
     notes: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)  # of JSON-MIN, where a choice looks like any other field
+    plain: list[str] = field(default_factory=list)  # of JSON-MIN, where a choice is plain text
 
     def add(self, value: Any) -> None:
         """Takes in the value of one control, as `result[].value` has it."""
@@ -124,8 +125,38 @@ def is_export(rows: Sequence[object]) -> bool:
     return isinstance(first, Mapping) and ("annotation_id" in first or isinstance(first.get("annotations"), list))
 
 
-def annotations_of(task: object) -> Iterator[tuple[Mapping[str, Any], Said, dict[str, Any], bool]]:
-    """Of one exported row, each annotation: (the task's data, what it holds, annotator and the like, cancelled)."""
+def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
+    """The fields of JSON-MIN that hold a choice, where a choice looks like any column of the data.
+
+    Those that `setup` names; else, where nothing is rated, the one field with words for a verdict, or the one that
+    holds nothing else. Raises InputError where there are several.
+    """
+    tasks = [row for row in rows if isinstance(row, Mapping) and not isinstance(row.get("annotations"), list)]
+    words: dict[str, list[str]] = {}
+    for task in tasks:
+        for name in task.keys() - OWN_FIELDS - set(NOTES):
+            words.setdefault(name, []).extend(_strings(task[name]))
+    if named := OWN_CONTROLS & words.keys():
+        return named
+    if any(isinstance(part, Mapping) and "rating" in part for task in tasks for part in _parts(task)):
+        return set()
+    some = {name for name, said in words.items() if any(_is_choice(word, rubric) for word in said)}
+    only = {name for name in some if all(_is_choice(word, rubric) for word in words[name])}
+    found = some if len(some) == 1 else only
+    if some and len(found) != 1:
+        raise InputError(
+            f"{len(some)} of its columns hold words for a verdict; name the control verdict, or export as JSON"
+        )
+    return found
+
+
+def annotations_of(
+    task: object, plain: Collection[str]
+) -> Iterator[tuple[Mapping[str, Any], Said, dict[str, Any], bool]]:
+    """Of one exported row, each annotation: (the task's data, what it holds, annotator and the like, cancelled).
+
+    plain: the fields that hold a choice in plain text, see `plain_choices`.
+    """
     if not isinstance(task, Mapping):
         return
     if isinstance(task.get("annotations"), list):
@@ -138,7 +169,7 @@ def annotations_of(task: object) -> Iterator[tuple[Mapping[str, Any], Said, dict
     said = Said()
     for name, value in task.items():
         if name not in OWN_FIELDS:
-            _add_short(said, name, value)
+            _add_short(said, name, value, plain)
     yield task, said, _about(task, "annotator"), bool(task.get("was_cancelled"))
 
 
@@ -156,7 +187,7 @@ def as_found(
         return _ranked(data, said.rankers[0], rubric, told)
     if said.taxonomy is not None:
         return _chosen(data, [path[-1] for path in said.taxonomy if path], rubric, told)
-    chosen = said.choices or [word for word in said.plain if _is_choice(word, rubric)]
+    chosen = said.choices or said.plain
     if chosen:
         return _chosen(data, chosen, rubric, told)
     if said.ratings and rating_cut is None:
@@ -190,11 +221,22 @@ def _ranked(
     buckets = {verdict_of(name, rubric): ids for name, ids in ranker.items()}
     cut = len(buckets[True]) if set(buckets) == {True, False} else None
     ids = [*buckets[True], *buckets[False]] if cut is not None else [each for part in ranker.values() for each in part]
-    lists = [value for value in data.values() if isinstance(value, list) and all(isinstance(x, Mapping) for x in value)]
-    own = next(([str(item.get("id")) for item in items] for items in lists if len(items) == len(ids)), [])
-    if (cut is None and len(ranker) > 1) or sorted(own) != sorted(ids):
+    items = next((items for items in _item_lists(data) if sorted(_item_ids(items)) == sorted(ids)), None)
+    if (cut is None and len(ranker) > 1) or items is None:
         return "its order does not name each item of the task once; expected one ranking of all items"
-    return _found(data, RANK, (tuple(own.index(each) for each in ids), cut), told)
+    own = _item_ids(items)
+    return _found({**data, "items": items}, RANK, (tuple(own.index(each) for each in ids), cut), told)
+
+
+def _item_lists(data: Mapping[str, Any]) -> Iterator[list[Mapping[str, Any]]]:
+    """The lists of the task that may be what was ranked."""
+    for value in data.values():
+        if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            yield value
+
+
+def _item_ids(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(item.get("id")) for item in items]
 
 
 def _found(data: Mapping[str, Any], mode: str, answer: Answer | None, told: Mapping[str, Any]) -> Found | str:
@@ -214,8 +256,8 @@ def _cells(data: Mapping[str, Any], mode: str) -> dict[str, Any] | None:
         pair = next((pair for pair in PAIRS if all(isinstance(data.get(name), str) for name in pair)), None)
         return None if pair is None else cells | {COMPLETIONS: [data[name] for name in pair]}
     if mode == RANK:
-        items = next(value for value in data.values() if isinstance(value, list))
-        texts = [item.get("body") or item.get("html") or item.get("text") or item.get("title") for item in items]
+        named = ("body", "html", "text", "title")
+        texts = [next(filter(None, map(item.get, named)), None) for item in data["items"]]
         return cells | {COMPLETIONS: texts}
     text = data.get(COMPLETION) or data.get(TEXT)
     return None if text is None else cells | {COMPLETION: text}
@@ -243,7 +285,12 @@ def _about(each: Mapping[str, Any], who: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _add_short(said: Said, name: str, value: Any) -> None:
+def _parts(task: Mapping[str, Any]) -> Iterator[Any]:
+    for name in task.keys() - OWN_FIELDS:
+        yield from task[name] if isinstance(task[name], list) else [task[name]]
+
+
+def _add_short(said: Said, name: str, value: Any, plain: Collection[str]) -> None:
     """Takes in a field of JSON-MIN, where a single choice or note is plain text and the rest a list."""
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, Mapping):
@@ -252,7 +299,7 @@ def _add_short(said: Said, name: str, value: Any) -> None:
             said.taxonomy = [*(said.taxonomy or []), _strings(part)]
         elif isinstance(part, str) and name in NOTES:
             said.notes.append(part)
-        elif isinstance(part, str):
+        elif isinstance(part, str) and name in plain:
             said.plain.append(part)
 
 

@@ -52,11 +52,14 @@ from quality_judge.samples import (
 
 Messages = list[tuple[str, str]]
 
-MAX_SHOWN = 20  # a longer odd value may be row text in the wrong column, and row text never stands in an error
+# A label's word or a number: any other odd value may be row text in the wrong column, which never stands in an error.
+SHOWN = re.compile("[!-~]{1,20}|.{1,3}")
 
 BINARY_VALUES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 LABEL_WORDS = {"good": True, "yes": True, "好": True, "是": True, "bad": False, "no": False, "坏": False, "否": False}
 LABEL_VALUES = BINARY_VALUES | LABEL_WORDS
+# What would be left unread by a kind, and says otherwise than the row's order does.
+CONTRADICTING = {"preference": (LABEL, CATEGORIES), "ranking": (LABEL, CATEGORIES)}
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Neither space nor control by their Unicode category, and yet nothing is drawn: fillers, blank braille, selectors.
 BLANK_MARKS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -115,6 +118,9 @@ class _Parser:
             problem = f"columns of {' and '.join(kinds)} at once" if kinds else "columns of no kind of label"
             self.faults.append(f"{problem} (filled: {found}); expected one of: {EXPECTED_COLUMNS}")
             return None
+        for name in CONTRADICTING.get(kinds[0], ()):
+            if name in self.cells:
+                self.faults.append(f"{name} is filled in a {kinds[0]}, where the order says it all; leave it out")
         builders: dict[str, Callable[[], Row | None]] = {
             "sample": self.sample,
             "preference": self.preference,
@@ -180,6 +186,8 @@ class _Parser:
         if MESSAGES in self.cells:
             return MESSAGES, self.answered_chat()
         name = COMPLETION if COMPLETION in self.cells else TEXT
+        if self.cells[name] != self.cells.get(TEXT, self.cells[name]):
+            self.faults.append(f"{COMPLETION} and {TEXT} are both filled and differ; expected the one that is judged")
         return name, self.cells[name]
 
     def answered_chat(self) -> object:
@@ -195,14 +203,17 @@ class _Parser:
         return chat
 
     def texts(self, columns: Sequence[tuple[str, object]]) -> tuple[str, list[str]]:
-        """The prompt and the text of each column. Chats without a prompt: what all of them begin with is the prompt."""
+        """The prompt and the text of each column.
+
+        Chats that all begin alike, without a prompt or with one that stands in what they share: that is the prompt.
+        """
         prompt = _joined(self.messages(PROMPT, self.cells.get(PROMPT, "")))
         chats = [self.messages(name, value) for name, value in columns]
         shared = 0
         while all(len(chat) > shared + 1 and chat[shared] == chats[0][shared] for chat in chats):
             shared += 1
         opening = _joined(chats[0][:shared])
-        if shared and prompt in ("", opening):
+        if shared and prompt.strip() in opening:
             prompt, chats = opening, [chat[shared:] for chat in chats]
         completions = [_joined(chat) for chat in chats]
         for (name, _), chat, text in zip(columns, chats, completions, strict=True):
@@ -288,6 +299,8 @@ def _clean(text: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """The value when it is short; otherwise its type and length, because it may be row text."""
+    """The value when it is a number or a short word; otherwise its type and length, because it may be row text."""
+    if isinstance(value, str) and not SHOWN.fullmatch(value):
+        return f"{type_name(value)} of {len(value)} characters"
     shown = repr(value)
-    return shown if len(shown) <= MAX_SHOWN else f"{type_name(value)} of {len(shown)} characters"
+    return shown if len(shown) <= 22 else f"{type_name(value)} of {len(shown)} characters"

@@ -57,8 +57,11 @@ class Question:
 
     @property
     def key(self) -> str:
-        """A short name of what is asked, the same wherever it is asked: a hash of prompt and texts."""
-        return hashlib.sha256(json.dumps([self.prompt, *self.texts]).encode()).hexdigest()[:16]
+        """A short name of what is asked, the same wherever it is asked: a hash of prompt and texts.
+
+        It begins with a letter that no number has: a spreadsheet would round a name that reads as a number.
+        """
+        return "q" + hashlib.sha256(json.dumps([self.prompt, *self.texts]).encode()).hexdigest()[:16]
 
 
 def read_questions(paths: Sequence[str | Path], mode: str | None = None) -> tuple[str, tuple[Question, ...]]:

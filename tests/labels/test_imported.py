@@ -115,6 +115,55 @@ def test_faults_of_every_file_are_named_once_without_a_word_of_a_row(tmp_path):
     assert "secret" not in str(raised.value)
 
 
+def least(**fields):
+    return {"annotation_id": 1, "id": 1, "text": "t", **fields}
+
+
+def test_a_column_of_the_data_is_never_read_as_the_verdict(tmp_path):
+    """JSON-MIN has no mark of what is data and what was said: `no` may be Norwegian."""
+    rated = [least(lang=lang, stars=[{"rating": 5}]) for lang in ("no", "en")]
+    reading = Reading(RUBRIC, rating_cut=4)
+    assert [row["label"] for row in import_labels([written(tmp_path, "a.json", rated)], reading).rows] == [True, True]
+    chosen = [least(lang="no", said="保留"), least(lang="en", said="drop")]
+    found = import_labels([written(tmp_path, "b.json", chosen)], Reading(RUBRIC))
+    assert [row["label"] for row in found.rows] == [True, False]
+    named = [least(approved="yes", verdict="drop"), least(approved="yes", verdict="保留")]
+    found = import_labels([written(tmp_path, "c.json", named)], Reading(RUBRIC))
+    assert [row["label"] for row in found.rows] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"approved": "yes", "said": "保留"}, {"approved": "yes", "said": "drop"}], "2 of its columns hold words"),
+        ([{"said": "保留"}, {"said": "spam"}], "choices are neither good nor bad"),
+        ([{"lang": "no", "stars": [{"rating": 5}]}], "--rating-cut"),
+    ],
+)
+def test_a_verdict_that_is_not_clear_is_a_fault(tmp_path, rows, says):
+    with pytest.raises(LabelError, match=says):
+        import_labels([written(tmp_path, "a.json", [least(**row) for row in rows])], Reading(RUBRIC))
+
+
+def test_other_lists_of_a_task_are_no_ranked_items(tmp_path):
+    ranked = {"value": {"ranker": {"_": ["d2", "d1"]}}}
+    row = {"data": {"tags": ["x", "y"], "items": ITEMS}, "annotations": [{"result": [ranked]}]}
+    assert import_labels([written(tmp_path, "a.json", [row])]).rows[0]["completions"] == ["best", "worst"]
+
+
+def test_a_plain_table_in_another_encoding_is_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\n水,好\n".encode("gb18030"))
+    (row,) = import_labels([tmp_path / "a.csv"], Reading(encoding="gb18030")).rows
+    assert (row["text"], row["label"]) == ("水", "好")
+
+
+@given(st.text())
+def test_no_spreadsheet_reads_the_key_of_a_question_as_a_number(text):
+    made, _ = as_question({"prompt": text, "completion": "x"}, "good-bad")
+    with pytest.raises(ValueError, match="could not convert"):
+        float(made.key)
+
+
 def question(mode, **cells):
     texts = {"pair": {"completions": ["=a", "乙"]}, "rank": {"completions": ["x", "y", "z"]}}
     made, faults = as_question(DRAWN | texts.get(mode, {"completion": '=HYPERLINK("x")\n行, "quoted"'}) | cells, mode)

@@ -176,6 +176,7 @@ def chat(*contents: str) -> list[dict]:
     return [{"role": roles[place % 2], "content": content} for place, content in enumerate(contents)]
 
 
+SYSTEM = {"role": "system", "content": "be brief"}
 ANSWER = [{"role": "assistant", "content": "good"}]
 WRONG = [{"role": "assistant", "content": "bad"}]
 
@@ -189,6 +190,14 @@ WRONG = [{"role": "assistant", "content": "bad"}]
         ({"prompt": "ask", "chosen": ANSWER, "rejected": WRONG}, Preference("ask", "good", "bad")),
         ({"chosen": chat("ask", "good"), "rejected": chat("ask", "bad")}, Preference("ask", "good", "bad")),
         ({"prompt": "ask", "chosen": chat("ask", "x"), "rejected": chat("ask", "y")}, Preference("ask", "x", "y")),
+        (
+            {"prompt": "ask ", "chosen": [SYSTEM, *chat("ask", "x")], "rejected": [SYSTEM, *chat("ask", "y")]},
+            Preference("be brief\nask", "x", "y"),
+        ),
+        (
+            {"prompt": "a", "chosen": chat("a", "b", "ask", "x"), "rejected": chat("a", "b", "ask", "y")},
+            Preference("a\nb\nask", "x", "y"),
+        ),
         ({"chosen": chat("a", "b", "c", "d"), "rejected": chat("a", "b", "c", "e")}, Preference("a\nb\nc", "d", "e")),
         ({"chosen": chat("a", "b", "c"), "rejected": chat("a", "b")}, Preference("a", "b\nc", "b")),
         ({"completions": [chat("ask", "x"), chat("ask", "y")]}, Ranking("ask", ("x", "y"))),
@@ -265,6 +274,10 @@ SECRET = "secret row text that is long"
         ({"text": "t", "labels": {"spam": 2}}, "labels['spam'] is 2"),
         ({"text": "t", "labels": {}}, "labels is an object; expected categories"),
         ({"text": "t", "labels": 1}, "labels is int; expected categories"),
+        ({"completions": [SECRET, "b"], "labels": [True, False]}, "labels is filled in a ranking"),
+        ({"completions": [SECRET, "b"], "label": False}, "label is filled in a ranking"),
+        ({"chosen": SECRET, "rejected": "b", "label": 0}, "label is filled in a preference"),
+        ({"completion": "a", "text": SECRET, "label": 1}, "completion and text are both filled and differ"),
         ([SECRET], "the row is a list"),
         (SECRET, "the row is text"),
     ],
@@ -273,6 +286,14 @@ def test_every_fault_of_a_row_is_named_with_its_line_and_without_row_text(tmp_pa
     fault = fault_of(tmp_path, row)
     assert words in fault
     assert SECRET not in fault
+
+
+@pytest.mark.parametrize("value", ["张三住在朝阳区12号", "two words", "a-word-of-more-than-20-letters"])
+def test_a_sentence_in_the_column_of_the_label_is_not_quoted(tmp_path, value):
+    rows = {"label": value}, {"labels": {value: 2}}, {"label": 1, "weight": value}
+    for row in rows:
+        assert value not in fault_of(tmp_path, {"text": "t"} | row)
+    assert "label is '不合格'" in fault_of(tmp_path, {"text": "t", "label": "不合格"})
 
 
 def test_all_faults_of_all_files_are_raised_once(tmp_path):

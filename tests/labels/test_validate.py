@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from quality_judge.card_labels import labels_in_words
 from quality_judge.errors import LabelError
 from quality_judge.labels import LabelSet, check_labels, clean_labels
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
@@ -314,6 +315,20 @@ def test_agreement_is_reported_for_samples_and_categories():
     assert found.category_alpha == {"spam": 1.0}
     assert [(pair["rows"], pair["kappa"] > 0.8) for pair in found.kappa] == [(40, True)]
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_agreement_is_reported_for_pairs_and_rankings_too():
+    said = [("x", "y", "ann"), ("x", "y", "bo")], [("x", "y", "ann"), ("y", "x", "bo")]
+    pairs = [
+        Preference(f"p{n}", better, worse, annotator=who)
+        for n in range(12) for better, worse, who in said[n % 4 == 0]
+    ]  # fmt: skip
+    found = clean_labels(labelled(*filler(), *pairs))[1].agreement
+    assert (found.shared_orders, found.shared_rows) == (12, 0)
+    assert found.order_alpha == pytest.approx(1 - (6 / 24) / (2 * 21 * 3 / (24 * 23)))
+    rankings = [Ranking("p", ("a", "b", "c"), annotator=who) for who in ("ann", "bo")]
+    assert check_labels(labelled(*filler(), *rankings, *pairs)).agreement.shared_orders == 13
+    assert "12 pairs and rankings" in labels_in_words({"agreement": found.to_dict()})
 
 
 def test_training_rows_of_a_group_that_is_tested_are_left_out():

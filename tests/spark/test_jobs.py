@@ -230,6 +230,28 @@ def test_the_cuts_of_a_judge_with_other_scores_are_refused(scored, other_judge, 
     assert "score them anew" in said["message"]
 
 
+def test_a_page_on_a_filtered_corpus_is_of_the_judge_that_scored_it(scored, judge, other_judge, run_job, tmp_path):
+    policy = conf_folder() / "policies" / "default.yaml"
+    assert run_job("filter_corpus", scored=scored[0], policy=policy, output=tmp_path / "out")[0] == 0
+    page = ["--filtered", str(tmp_path / "out"), "--output", str(tmp_path / "new folder" / "page.html")]
+
+    def report(*words):
+        command = [sys.executable, "-m", "quality_judge", "report", *page, *map(str, words)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    for words, says in (
+        (("--judge", other_judge.folder), "scored these rows"),
+        (("--validation", tmp_path / "none.json"), "was it written by validate_corpus.py?"),
+        (("--validation", tmp_path / "out" / "_quality_manifest.json"), "holds no results"),
+    ):
+        refused = report(*words)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert report("--judge", judge.folder).returncode == 0
+    assert (tmp_path / "new folder" / "page.html").is_file()
+
+
 def test_without_a_proposed_cut_rows_are_drawn_at_the_judges_threshold(scored, judge, run_job, tmp_path):
     assert judge.spec.thresholds.get("proposed") is None
     code, said, _ = run_job("sample_for_labels", scored=scored[0], strategy="kept", output=tmp_path / "rows.jsonl")
