@@ -10,7 +10,8 @@
     │   ├── JudgeError        a judge folder that is damaged, incomplete or foreign
     │   └── MissingExtra      a package that is not installed
     └── CheckFailed           everything ran, and the answer is no           (exit 1)
-        └── RunConflict       another run is writing the same output
+        ├── RunConflict       another run is writing the same output         (try again)
+        └── SparkFailed       a Spark job, or Spark itself, came to no end   (try again)
 
 It knows nothing of what any other module does. A message says what, what was got, what is allowed
 and what to do next; row text never stands in one.
@@ -29,9 +30,10 @@ EXIT_BAD_INPUT = 2
 
 
 class QualityJudgeError(Exception):
-    """The root; `exit_code` is what a programme returns when it meets one."""
+    """The root; `exit_code` is what a programme returns when it meets one, `retry` whether another try may help."""
 
     exit_code = EXIT_BAD_INPUT
+    retry = False
 
 
 class InputError(QualityJudgeError):
@@ -86,6 +88,14 @@ class CheckFailed(QualityJudgeError):
 
 class RunConflict(CheckFailed):
     """Another run is writing the same output; this one wrote nothing."""
+
+    retry = True
+
+
+class SparkFailed(CheckFailed):
+    """A Spark job, a process of it or Spark itself ended before the work did; nothing was published."""
+
+    retry = True
 
 
 def unknown(what: str, got: object, allowed: Iterable[object]) -> str:

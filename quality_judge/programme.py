@@ -1,7 +1,8 @@
 """The manners of every programme: one JSON object as the last line on stdout, an exit code, errors in one place.
 
 Exit 0: done. 1: everything ran and a check did not hold. 2: bad input or arguments, or a fault of this package.
-128 + n: ended by signal n. A fault shows where it was raised, never what it says, which may quote a row.
+128 + n: ended by signal n. Of an error the line says with `retry` whether the same command may end otherwise.
+A fault shows where it was raised, never what it says, which may quote a row.
 It knows nothing of what a programme does.
 """
 
@@ -51,7 +52,8 @@ def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
 
 
 def _fail(error: BaseException, message: str, code: int) -> NoReturn:
-    say({"ok": False, "error": type(error).__name__, "message": message})
+    retry = error.retry if isinstance(error, QualityJudgeError) else True
+    say({"ok": False, "error": type(error).__name__, "message": message, "retry": retry})
     raise SystemExit(code) from None
 
 
@@ -99,11 +101,15 @@ def tell(message: str) -> None:
 
 
 def as_typed() -> str:
-    """The command of this process, ready for a shell; of an absolute path only its last name."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    if command := CALLED_AS.get():
-        return shlex.join([*command.split(), *words])
-    return shlex.join(["python", f"training/{Path(sys.argv[0]).name}", *words])
+    """The command of this process, ready for a shell: of an absolute path only its last name, no secret."""
+    command = CALLED_AS.get() or f"python training/{Path(sys.argv[0]).name}"
+    return redacted(shlex.join([*command.split(), *map(_without_folder, sys.argv[1:])]))
+
+
+def _without_folder(word: str) -> str:
+    """The word, and of an absolute path that it is or sets (`--labels=/a/b`) only the last name."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
 def programmes_folder() -> Path:
@@ -152,8 +158,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints usage and complaint, says the JSON line, exits 2."""
         self.print_usage(sys.stderr)
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        say({"ok": False, "error": "ArgumentError", "message": message})
+        tell(f"error: {message}")
+        say({"ok": False, "error": "ArgumentError", "message": message, "retry": False})
         raise SystemExit(EXIT_BAD_INPUT)
 
 

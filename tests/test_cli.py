@@ -122,6 +122,14 @@ def test_a_judge_trained_by_the_command_says_so_in_its_card(monkeypatch):
     CALLED_AS.reset(token)
 
 
+def test_what_was_typed_is_told_without_folders_or_secrets(monkeypatch):
+    typed = ["train_judge.py", "--labels=/home/a/labels.jsonl", "--set", "rubric=/home/a/r.yaml", "--set", "x.y=1"]
+    monkeypatch.setattr(sys, "argv", [*typed, "token=hf_abcdefghijklmnop1234"])
+    told = as_typed()
+    assert told.startswith("python training/train_judge.py --labels=labels.jsonl --set rubric=r.yaml --set x.y=1")
+    assert "hf_abc" not in told
+
+
 def test_the_demo_never_writes_into_a_folder_that_is_there(quality_judge, tmp_path):
     code, _, complaint = quality_judge("demo", "--output", tmp_path)
     assert code == 2

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from quality_judge.airflow.outcome import Outcome
+
 ROOT = Path(__file__).resolve().parents[1]
 CANARY = "canary-078-05-1120"
 SCRIPT = """
 import sys, time
 from quality_judge.programme import parser, run
-from quality_judge.errors import CheckFailed, CorpusError, RunConflict
+from quality_judge.errors import CheckFailed, CorpusError, RunConflict, SparkFailed
 def main(kind):
     row = "{canary}"
     if kind == "fine": return {{"rows": 1}}
@@ -27,8 +29,9 @@ def main(kind):
     if kind == "chain":
         try: int(row)
         except ValueError as error: raise RuntimeError(row) from error
-    ours = {{"check": CheckFailed, "conflict": RunConflict, "input": CorpusError}}
+    ours = {{"check": CheckFailed, "conflict": RunConflict, "input": CorpusError, "spark": SparkFailed}}
     if kind in ours: raise ours[kind]("refused")
+    if kind == "connection": raise ConnectionResetError(row)
     raise {{"key": KeyError, "type": TypeError, "memory": MemoryError, "recursion": RecursionError}}[kind](row)
 arguments = parser("a programme")
 arguments.add_argument("--kind", choices={choices!r}, required=True)
@@ -36,7 +39,10 @@ arguments.add_argument("--count", type=int)
 options = arguments.parse_args()
 run(lambda: main(options.kind))
 """
-CHOICES = ["fine", "no", "sleep", "nan", "chain", "check", "conflict", "input", "key", "type", "memory", "recursion"]
+CHOICES = [
+    "fine", "no", "sleep", "nan", "chain", "check", "conflict", "input", "spark", "key", "type", "memory", "recursion",
+    "connection",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,20 @@ def test_every_end_is_one_line_of_json_and_a_code(script, options, code, error):
     assert CANARY not in out + shown
 
 
+@pytest.mark.parametrize(
+    ("options", "final"),
+    [
+        (["--kind", "no"], True), (["--kind", "check"], True), (["--kind", "input"], True), (["--what"], True),
+        (["--kind", "conflict"], False), (["--kind", "spark"], False), (["--kind", "memory"], False),
+        (["--kind", "connection"], False),
+    ],
+)  # fmt: skip
+def test_a_scheduler_is_told_what_another_try_cannot_change(script, options, final):
+    process = started(script, *options)
+    out, _ = process.communicate(timeout=60)
+    assert Outcome("programme.py", process.returncode, json.loads(out)).final is final
+
+
 def test_a_fault_says_where_it_was_raised_and_not_what_it_says(script):
     process = started(script, "--kind", "type")
     out, shown = process.communicate(timeout=60)
@@ -92,4 +112,6 @@ def test_a_programme_that_is_asked_to_end_says_so(script, number, code):
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == code
-    assert json.loads(out)["error"] == "Interrupted"
+    said = json.loads(out)
+    assert said["error"] == "Interrupted"
+    assert said["retry"] is True

@@ -22,6 +22,10 @@ nothing is filtered, and the run fails.
 The Spark master is that of the connection named by `QUALITY_JUDGE_SPARK_CONNECTION` (`spark_default`).
 Each run writes to a folder of its own, `<output>/<time the run was created>/`: `judge/ scored/ validation.json
 filtered/`. Neither task logs nor XComs of these tasks hold row text.
+
+A task that crashed, was ended or met another run at its output is tried again; one whose check did not hold or whose
+input is bad is not. Any task may be cleared: Spark's outputs are replaced, and the judge that a run made stands while
+its labels and configuration are the same. With other labels, start a new run: a judge is never overwritten.
 """
 
 from __future__ import annotations
@@ -73,7 +77,8 @@ with DAG(
     schedule=None,
     max_active_runs=1,
     tags=["quality-judge"],
-    default_args={"retries": 1, "retry_delay": timedelta(minutes=1)},
+    # Two: when a worker is lost and its job is not, the first meets that job at the output.
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     user_defined_macros={"fallbacks": FALLBACKS},
     params={
         "labels": chosen("LABELS", "Label files, one on each line", required=True),

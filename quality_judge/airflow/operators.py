@@ -4,7 +4,8 @@
 
 `home` is a checkout with `training/` and `jobs/`; `python` is the interpreter that has quality_judge and its
 dependencies, and need not be Airflow's. Every field is a template, so command lines are put together in `execute`.
-A task that failed because a check did not hold, or because its input is bad, is not tried again; one that crashed is.
+A task that failed because a check did not hold, or because its input is bad, is not tried again; one that crashed, met
+another run at its output, or was ended, is. A training that is run again after its judge was made is done at once.
 XComs hold numbers only. It knows neither torch nor pyspark, and no programme beyond its arguments.
 """
 
@@ -20,6 +21,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar, NoReturn
 
 from quality_judge.airflow.outcome import Outcome, last_summary, numbers_of, summary_in
+from quality_judge.airflow.receipt import Receipt, request_of
 from quality_judge.errors import MissingExtra
 
 try:
@@ -229,7 +231,28 @@ class TrainJudge(BaseOperator):
         ]
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Runs the programme to its end, its stderr in the task log; returns `numbers_of` its summary."""
+        """Runs the programme and returns `numbers_of` its summary, or those of the try that made the judge before."""
+        receipt = self._receipt(context["ti"])
+        made = receipt.numbers(self.python, self._environment())
+        if made is not None:
+            self.log.info("An earlier try of this run made the judge; it was verified and stands: %s", self.output_path)
+            return {**made, "made_before": True}
+        outcome = self._run()
+        receipt.leave(outcome.summary)
+        if not outcome.done:
+            raise_failure(outcome)
+        return numbers_of(outcome.summary or {})
+
+    def _receipt(self, ti: Any) -> Receipt:
+        run = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        named = [*files(self.labels), *files(self.test_labels), *files(self.config)]
+        return Receipt(self.output_path, request_of(run, self.arguments(), named))
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **(self.env_vars or {})}
+
+    def _run(self) -> Outcome:
+        """How the programme ended; its stderr goes to the task log."""
         command = [self.python, f"{self.home}/training/{self.programme}", *self.arguments()]
         self.log.info("Training: %s", command)
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
@@ -239,16 +262,13 @@ class TrainJudge(BaseOperator):
                 stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                env={**os.environ, **(self.env_vars or {})},
+                env=self._environment(),
             )
             with self._process as process:
                 for line in process.stderr or ():
                     self.log.info("%s", line.rstrip()[:MOST_LOGGED_CHARACTERS])
             printed.seek(0)
-            outcome = Outcome(self.programme, process.returncode, last_summary(printed))
-        if not outcome.done:
-            raise_failure(outcome)
-        return numbers_of(outcome.summary or {})
+            return Outcome(self.programme, process.returncode, last_summary(printed))
 
     def on_kill(self) -> None:
         """Ends the programme when the task is ended."""

@@ -30,10 +30,13 @@ class Outcome:
     def final(self) -> bool:
         """True when a second try would end the same way: the programme itself said no, or refused what it was given.
 
-        Exit 1 without a summary is a crash (Python and spark-submit exit 1 for those as well): a retry may help.
+        Exit 1 without a summary is a crash (Python and spark-submit exit 1 for those as well): a retry may help, as it
+        may after a signal, and wherever the summary says so.
         """
-        refused = self.summary is not None and self.summary["ok"] is False
-        return refused or self.exit_code == EXIT_BAD_INPUT
+        said = self.summary or {}
+        if self.exit_code not in (EXIT_CHECK_FAILED, EXIT_BAD_INPUT) or said.get("retry") is True:
+            return False
+        return said.get("ok") is False or self.exit_code == EXIT_BAD_INPUT
 
     def __str__(self) -> str:
         said = str((self.summary or {}).get("message") or "")
@@ -41,7 +44,7 @@ class Outcome:
             return f"{self.programme}: the check did not hold (exit 1): {said or 'see its report'}"
         if self.final:
             return f"{self.programme}: bad input or arguments (exit {self.exit_code}): {said or 'see the task log'}"
-        return f"{self.programme} ended before its work did (exit {self.exit_code}); see the task log"
+        return f"{self.programme} ended before its work did (exit {self.exit_code}): {said or 'see the task log'}"
 
 
 def last_summary(lines: Iterable[str]) -> dict[str, Any] | None:

@@ -163,7 +163,7 @@ def faults_of(
         "state": state,
         "tasks": dict(tasks),
         "submitted": submitted,
-        "written": [*(["filtered"] if rows else []), "judge", "scored", "validation.json"],
+        "written": [".judge.receipt.json", *(["filtered"] if rows else []), "judge", "scored", "validation.json"],
         "filtered_rows": rows,
         "leaks": 0,
     }

@@ -1,11 +1,13 @@
 """The operators with Airflow's own hook: only the programmes and spark-submit are stand-ins. Needs Airflow."""
 
+import contextlib
 import json
 import re
 import stat
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,7 +31,12 @@ print("26/01/01 INFO ShutdownHookManager: Shutdown hook called", file=sys.stderr
 sys.exit({code})
 """
 DONE = json.dumps({"ok": True, "rows": 3, "judge": "a name", "roc_auc": 0.9})
+MADE = json.dumps({"ok": True, "rows": 3, "fingerprint": "0123456789abcdef"})
+BELOW_BASELINE = json.dumps({"ok": False, "fingerprint": "0123456789abcdef"})
+CONFLICT = json.dumps({"ok": False, "error": "RunConflict", "message": "a run is writing this output", "retry": True})
+CONTEXT = {"ti": SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1)}
 NOT_HELD = json.dumps({"ok": False, "message": "1 of 2 expectations do not hold"})
+REFUSED = json.dumps({"ok": False, "message": "judge exists; a judge is never overwritten", "retry": False})
 
 
 @pytest.fixture
@@ -124,8 +131,14 @@ def test_a_job_that_died_without_a_word_may_be_tried_again(stand_in, code):
     assert not isinstance(raised.value, AirflowFailException)
 
 
+def test_a_job_that_met_another_run_may_be_tried_again_and_says_why(stand_in):
+    with pytest.raises(AirflowException, match="a run is writing this output") as raised:
+        validate(stand_in("spark-submit", CONFLICT, 1)).execute({})
+    assert not isinstance(raised.value, AirflowFailException)
+
+
 def train(home, **given):
-    return TrainJudge(task_id="t", home=str(home), python=sys.executable, output_path="judge", **given)
+    return TrainJudge(**{"task_id": "t", "home": str(home), "python": sys.executable, "output_path": "judge", **given})
 
 
 def test_training_gets_every_argument(tmp_path, stand_in):
@@ -134,7 +147,7 @@ def test_training_gets_every_argument(tmp_path, stand_in):
         tmp_path, labels="a.jsonl\n b.jsonl\n", test_labels=["t.jsonl"], config="c.yaml",
         settings={"train.epochs": "1", "name": "x"},
     )  # fmt: skip
-    assert task.execute({}) == {"ok": True, "rows": 3, "roc_auc": 0.9}
+    assert task.execute(CONTEXT) == {"ok": True, "rows": 3, "roc_auc": 0.9}
     assert seen(tmp_path)["argv"][1:] == [
         "--config", "c.yaml", "--labels", "a.jsonl", "b.jsonl", "--test-labels", "t.jsonl", "--output", "judge",
         "--set", "train.epochs=1", "--set", "name=x",
@@ -143,13 +156,13 @@ def test_training_gets_every_argument(tmp_path, stand_in):
 
 def test_training_leaves_to_the_programme_what_is_left_empty(tmp_path, stand_in):
     stand_in("training/train_judge.py")
-    train(tmp_path, labels=["a.jsonl"]).execute({})
+    train(tmp_path, labels=["a.jsonl"]).execute(CONTEXT)
     assert seen(tmp_path)["argv"][1:] == ["--labels", "a.jsonl", "--output", "judge"]
 
 
 def test_training_logs_its_stderr_cut_and_nothing_of_its_stdout(tmp_path, stand_in, capfd):
     stand_in("training/train_judge.py")
-    train(tmp_path, labels=["a.jsonl"]).execute({})
+    train(tmp_path, labels=["a.jsonl"]).execute(CONTEXT)
     logged = capfd.readouterr()
     log = logged.out + logged.err
     assert "a line of the programme's log xxx" in log
@@ -158,15 +171,47 @@ def test_training_logs_its_stderr_cut_and_nothing_of_its_stdout(tmp_path, stand_
 
 
 @pytest.mark.parametrize(
-    ("summary", "code", "final"), [(NOT_HELD, 1, True), ("", 2, True), ("", 1, False), ("", 0, False), ("", -9, False)]
-)
+    ("summary", "code", "final"),
+    [
+        (NOT_HELD, 1, True), ("", 2, True), ("", 1, False), ("", 0, False), ("", -9, False), (CONFLICT, 1, False),
+        (NOT_HELD, 143, False), (DONE, -11, False),
+    ],
+)  # fmt: skip
 def test_training_that_failed_is_retried_only_when_it_crashed(tmp_path, stand_in, summary, code, final):
     script = stand_in("training/train_judge.py", summary, code if code >= 0 else 0)
     if code < 0:
         script.write_text(script.read_text().replace("sys.exit(0)", f"os.kill(os.getpid(), {-code})"))
     with pytest.raises(AirflowException) as raised:
-        train(tmp_path, labels=["a.jsonl"]).execute({})
+        train(tmp_path, labels=["a.jsonl"]).execute(CONTEXT)
     assert isinstance(raised.value, AirflowFailException) is final
+
+
+@pytest.fixture
+def python(tmp_path):
+    """A Python to which every folder is a whole judge with the fingerprint of `MADE`."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo 0123456789abcdef && exit\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("code", [0, 139])
+def test_training_that_is_run_again_after_its_judge_was_made_is_done_at_once(tmp_path, stand_in, python, code):
+    stand_in("training/train_judge.py", MADE, code)
+    task = train(tmp_path, python=python, labels=["a.jsonl"], output_path=str(tmp_path / "judge"))
+    with contextlib.suppress(AirflowException):
+        task.execute(CONTEXT)
+    stand_in("training/train_judge.py", REFUSED, 2)
+    assert task.execute(CONTEXT) == {"ok": True, "rows": 3, "made_before": True}
+
+
+@pytest.mark.parametrize("first", [(BELOW_BASELINE, 1), ("", 137)])
+def test_a_judge_of_a_training_that_failed_is_not_taken_for_done(tmp_path, stand_in, python, first):
+    task = train(tmp_path, python=python, labels=["a.jsonl"], output_path=str(tmp_path / "judge"))
+    for summary, code in (first, (REFUSED, 2)):
+        stand_in("training/train_judge.py", summary, code)
+        with pytest.raises(AirflowException):
+            task.execute(CONTEXT)
 
 
 def test_ending_the_task_ends_the_training(tmp_path):
@@ -182,4 +227,4 @@ def test_ending_the_task_ends_the_training(tmp_path):
 
     threading.Thread(target=kill_when_up, daemon=True).start()
     with pytest.raises(AirflowException, match="exit -15"):
-        task.execute({})
+        task.execute(CONTEXT)

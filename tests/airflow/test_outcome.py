@@ -19,7 +19,13 @@ REFUSED = {"ok": False, "error": "CorpusError", "message": "out holds no parquet
         (1, {"ok": False, "message": "2 of 7 do not hold"}, False, True),
         (1, None, False, False),
         (1, {"ok": True}, False, False),
+        (1, {"ok": False, "error": "RunConflict", "retry": True}, False, False),
+        (2, {"ok": False, "error": "MemoryError", "retry": True}, False, False),
+        (2, {**REFUSED, "retry": False}, False, True),
         (2, REFUSED, False, True),
+        (143, {"ok": False, "error": "Interrupted", "retry": True}, False, False),
+        (137, REFUSED, False, False),
+        (-15, REFUSED, False, False),
         (2, None, False, True),
         (137, None, False, False),
         (-9, None, False, False),
@@ -34,9 +40,11 @@ def test_a_failed_check_bad_input_and_a_crash_read_differently():
     failed = str(Outcome("validate_corpus.py", 1, {"ok": False, "message": "2 of 7 do not hold"}))
     refused = str(Outcome("score_corpus.py", 2, REFUSED))
     crashed = str(Outcome("score_corpus.py", 137, None))
+    ended = str(Outcome("score_corpus.py", 1, {"ok": False, "message": "a run is writing", "retry": True}))
     assert failed == "validate_corpus.py: the check did not hold (exit 1): 2 of 7 do not hold"
     assert refused == "score_corpus.py: bad input or arguments (exit 2): out holds no parquet table"
-    assert crashed == "score_corpus.py ended before its work did (exit 137); see the task log"
+    assert crashed == "score_corpus.py ended before its work did (exit 137): see the task log"
+    assert ended == "score_corpus.py ended before its work did (exit 1): a run is writing"
 
 
 def test_the_last_summary_is_found_between_log_lines():
