@@ -32,7 +32,7 @@ def _of_groups(metrics: Mapping[str, Any]) -> list[str]:
     """What a promise leaves out where the held-out labels come in groups."""
     groups = ((metrics.get("labels") or {}).get("held_out") or {}).get("groups")
     return [] if finite(groups) is None else [
-        f"The held-out labels come from {counted(groups, 'group')} of rows that are alike, none of them trained on. "
+        f"The held-out labels come from {counted(groups, 'group')} of rows that are alike or share a prompt, none of them trained on. "
         "The bound counts each row as drawn by itself: with few groups that differ, less is proven than it says."
     ]  # fmt: skip
 
@@ -69,7 +69,8 @@ def _refused(certificate: Mapping[str, Any]) -> str:
     where = f"The {count(n)} rows drawn do not show" if fresh else f"On {labels} no threshold shows"
     text = f"**Refused.** {where} a {metric} of {target} with confidence {confidence}."
     if finite(certificate.get("labels_missing")) is None:
-        return f"{text} More labels alone will not help."
+        why = certificate.get("message")
+        return f"**Refused**, on {labels}: {plain(why)}." if why else f"{text} More labels alone will not help."
     missing = certificate["labels_missing"]
     return (
         f"{text} About {counted(missing, 'row')} must be drawn anew."

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +57,9 @@ def read_rows(file: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, obj
     the whole file cannot be used.
     """
     table = partial(_csv, encoding=encoding)
-    readers = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": table, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path], Iterator[tuple[int, object]]]] = {
+        ".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": table, ".parquet": _parquet,
+    }  # fmt: skip
     for suffix, reader in readers.items():
         if file.name.lower().endswith(suffix):
             return reader(file)

@@ -18,8 +18,9 @@ class FlatLabels:
     """n texts. label: 1, 0 or NaN where nobody said, float64 (n,).
 
     pairs: (better, worse) indices, int64 (p, 2), of preferences and of all ordered pairs in rankings. rankings: the
-    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages,
-    groups: what the label file says of each text, None where it says nothing.
+    indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages: what
+    the label file says of each text, None where it says nothing. groups: what the text's row belongs to, see
+    `LabelSet.belonging`; else all texts of a ranking belong together.
     """
 
     prompts: list[str]
@@ -58,12 +59,12 @@ def flatten(labels: LabelSet) -> FlatLabels:
     groups: list[str | None] = []
     names = sorted({name for row in labels.categories for name in row.categories})
     categories: dict[str, dict[int, float]] = {name: {} for name in names}
-    for row in labels.rows():
+    for number, (row, belongs) in enumerate(zip(labels.rows(), labels.belonging(), strict=True)):
         texts, first = completions_of(row), len(completions)
         prompts += [row.prompt] * len(texts)
         completions += texts
         said += [np.nan if label is None else float(label) for label in labels_of(row)]
-        groups += [row.group] * len(texts)
+        groups += [f"row {number}" if belongs is None and isinstance(row, Ranking) else belongs] * len(texts)
         marks += [(row.source, row.lang) if isinstance(row, Sample | CategoryRow) else (None, None)] * len(texts)
         if isinstance(row, Preference | Ranking):
             pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]

@@ -68,11 +68,23 @@ class LabelSet:
         """Hash of all rows, hexadecimal; the same for any file names, file formats and row order."""
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
+    def belonging(self) -> list[str | None]:
+        """What each of `rows()` belongs to: the group it says, else its prompt, unless all have the same; or nothing.
+
+        Rows that share it are alike, so that together they prove less than as many others.
+        """
+        rows = self.rows()
+        asked = len({row.prompt for row in rows}) > 1
+        return [
+            f"group {row.group}" if row.group is not None else f"prompt {row.prompt}" if asked and row.prompt else None
+            for row in rows
+        ]
+
     def counts(self) -> dict[str, int]:
         """How many rows of each kind, and texts called desirable or not; of how many groups, where rows share one."""
         labels = [label for row in self.rows() for label in labels_of(row)]
-        said = [row.group for row in self.rows() if row.group is not None]
-        groups = len(self) - len(said) + len(set(said))  # a row that says none is one of its own
+        named = [name for name in self.belonging() if name is not None]
+        groups = len(self) - len(named) + len(set(named))  # a row that belongs to nothing is one of its own
         return {
             "rows": len(self),
             "samples": len(self.samples),

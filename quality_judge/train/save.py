@@ -103,7 +103,7 @@ def _calibrations(fitted: Fitted) -> tuple[int, dict[str, Any]]:
     missing = labels_missing(int(good.sum()), int((~good).sum()))
     if not missing:
         rows, verdict, weight = examples.verdicts(known)
-        fit = fit_calibration(fitted.raw[rows], verdict, weights=weight)
+        fit = fit_calibration(fitted.raw[rows], verdict, weights=weight, texts=rows)
         calibration, best = fit.to_dict(), best_threshold(fit.apply(fitted.raw[at]), good, metric="kappa")
     categories = {}
     for index, name in enumerate(examples.category_names):

@@ -73,6 +73,7 @@ def test_each_kind_is_told_by_its_columns(tmp_path):
     assert len(labels) == 5
     assert labels.counts() == {
         "rows": 5, "samples": 2, "preferences": 1, "rankings": 1, "categories": 1, "desirable": 1, "undesirable": 2,
+        "groups": 4,
     }  # fmt: skip
 
 

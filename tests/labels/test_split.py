@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quality_judge.errors import InputError, LabelError
-from quality_judge.labels import LabelSet, check_labels, fold_indices, group_names, split_labels
+from quality_judge.labels import LabelSet, check_labels, flatten, fold_indices, group_names, split_labels
 from quality_judge.labels.split import targets
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
@@ -190,3 +190,18 @@ def test_rows_that_say_the_same_group_are_in_one_part_and_one_fold(seed):
         assert all(count == 6 + (group in ("page 0", "page 9")) for group, count in said.items())
     folds = fold_indices(names, [row.group for row in rows], 3, seed)
     assert all(len(set(folds[[name == each for each in names]])) == 1 for name in names)
+
+
+def test_rows_of_one_prompt_and_texts_of_one_ranking_belong_together_for_intervals():
+    rows = [Sample("p", "a", True), Sample("p", "b", False), Sample("q", "c", True), Sample("q", "d", True, group="g")]
+    labels = labelled([*rows, Ranking("", ("x", "y", "z"))])
+    flat = flatten(labels)
+    assert flat.clusters(np.arange(4)).tolist() == [0, 0, 1, 2]
+    assert flat.clusters(flat.pairs[:, 0]).tolist() == [0, 0, 0]
+    assert labels.counts()["groups"] == 4
+
+
+def test_a_prompt_that_all_rows_have_is_an_instruction_and_makes_no_group():
+    labels = labelled([Sample("Is it good?", text, True) for text in "abc"])
+    assert flatten(labels).clusters(np.arange(3)) is None
+    assert "groups" not in labels.counts()

@@ -133,6 +133,17 @@ def test_a_row_of_weight_two_counts_as_two_rows():
     )
 
 
+def test_a_soft_label_is_as_much_evidence_as_a_hard_one():
+    generator = np.random.default_rng(2)
+    raw = generator.normal(size=600)
+    labels = generator.random(600) < 1 / (1 + np.exp(-raw))
+    twice, texts = np.repeat(raw, 2), np.repeat(np.arange(600), 2)
+    halves = fit_calibration(twice, np.repeat(labels, 2), weights=np.full(1200, 0.5), texts=texts)
+    assert halves.method == "platt"
+    np.testing.assert_allclose(halves.apply(raw), fit_platt(raw, labels).apply(raw), atol=1e-3)
+    assert abs(halves.slope - fit_platt(raw, labels).slope) < 0.01
+
+
 def test_only_the_ratios_of_weights_matter():
     raw, labels = judged(100)
     for fit in (fit_platt, fit_isotonic):
