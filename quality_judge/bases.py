@@ -26,6 +26,7 @@ GGUF = ".gguf"
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 REDIRECTING_FILES = ("adapter_config.json",)  # transformers would load another base, the one that it names
+REDIRECTING_KEYS = ("transformers_weights", "configuration_files", "backbone")  # and these make it read other files
 MAX_CONFIG_BYTES = 1_000_000
 MAX_CARD_HEAD = 8_000
 LICENSES = {"HuggingFaceTB/SmolLM2-135M-Instruct": "apache-2.0"}  # of bases that come without their card
@@ -81,9 +82,10 @@ class Base:
         return found.group(1) if found else LICENSES.get(self.id)
 
     def sha256(self) -> str:
-        """Hash over config.json and every weight file."""
-        digest = hashlib.sha256()
-        for path in [self.folder / CONFIG_FILE, *self.weight_files]:
+        """Hash over config.json and every weight file, and over the index where it leaves one of them out."""
+        digest, left_out = hashlib.sha256(), {path.name for path in self.weight_files} - _indexed(self)
+        index = [self.folder / INDEX_FILE] if left_out else []
+        for path in [self.folder / CONFIG_FILE, *self.weight_files, *index]:
             digest.update(f"{path.name} {sha256_of(path)}\n".encode())
         return digest.hexdigest()
 
@@ -164,17 +166,28 @@ def _refuse_redirection(base: Base) -> None:
     for name in REDIRECTING_FILES:
         if (base.folder / name).exists():
             raise BaseModelError(f"{base.folder} holds {name}, which leads to another base; remove it, or merge it in")
+    if keys := {key for key, value in _settings(base.config) if key in REDIRECTING_KEYS and value is not None}:
+        raise BaseModelError(
+            f"{base.folder / CONFIG_FILE} holds {', '.join(sorted(keys))}, which leads to files that the base's sha256 "
+            f"does not cover; remove it, and save the model as one with its weights beside {CONFIG_FILE}"
+        )
     if odd := [path.name for path in base.weight_files if not path.is_file()]:
         raise BaseModelError(f"{base.folder}: {', '.join(odd)} is no file")
+    if _indexed(base) - {path.name for path in base.weight_files}:
+        raise BaseModelError(
+            f"{base.folder / INDEX_FILE} names files that are not weights of this folder; it is refused"
+        )
+
+
+def _indexed(base: Base) -> set[str]:
+    """The weight files that the index names; all of them where there is no index."""
     index = base.folder / INDEX_FILE
     if not index.exists():
-        return
+        return {path.name for path in base.weight_files}
     try:
-        named = set(bounded_json(index.resolve())["weight_map"].values())
+        return set(bounded_json(index.resolve())["weight_map"].values())
     except (InputError, KeyError, AttributeError, TypeError) as error:
         raise BaseModelError(f"{index} cannot be read: {type(error).__name__}") from error
-    if named - {path.name for path in base.weight_files}:
-        raise BaseModelError(f"{index} names files that are not weights of this folder; it is refused")
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:

@@ -2,10 +2,11 @@
 
     /models/quality@production        file:///models/quality        s3://bucket/quality@latest        hf://org/name@v2
 
-A folder holds `versions/<version>/` (a judge folder, never overwritten; judge.json is written last, and what lacks
-it is no version) and `tags/<tag>.json` (which version). A version is the judge's fingerprint and the beginning of the
-checksum of its judge.json, because judges with the same scores may promise different things. In a Hugging Face
-repository a version is a commit. Whatever is copied is loaded and compared before it counts. Scores it never sees.
+A folder holds `versions/<version>/` (a judge folder, of which only the signature is ever overwritten; judge.json is
+written last, and what lacks it is no version) and `tags/<tag>.json` (which version). A version is the judge's
+fingerprint and the beginning of the checksum of its judge.json, because judges with the same scores may promise
+different things. In a Hugging Face repository a version is a commit. Whatever is copied is loaded and compared before
+it counts. Scores it never sees.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Store(Protocol):
         """Whether that version is there, whole."""
 
     def put(self, judge: Judge) -> str:
-        """The version under which the judge's files now lie there."""
+        """The version under which the judge's files now lie there, its signature too."""
 
     def get(self, version: str, folder: Path) -> None:
         """Copies the files of a version into the empty `folder`."""
@@ -95,7 +96,8 @@ def push_judge(folder: str | Path, place: str) -> dict[str, str]:
     version = store.put(judge)
     with tempfile.TemporaryDirectory() as scratch:
         store.get(version, Path(scratch))
-        if version_of(load_judge(scratch)) != version_of(judge):
+        copy = load_judge(scratch)
+        if version_of(copy) != version_of(judge) or _signature(judge) not in (None, _signature(copy)):
             raise CheckFailed(f"{asked.where}: what lies there is not the judge in {folder}; push again")
     tag = asked.tag or LATEST
     if tag != LATEST and before.get(tag, version) != version:
@@ -106,6 +108,12 @@ def push_judge(folder: str | Path, place: str) -> dict[str, str]:
     for name in {LATEST, tag}:
         store.set_tag(name, version)
     return {"version": version, "place": asked.where, "tag": tag}
+
+
+def _signature(judge: Judge) -> bytes | None:
+    """The bytes of its signature, None when nobody signed it."""
+    path = judge.path(SIGNATURE_FILE)
+    return path.read_bytes() if path.exists() else None
 
 
 def pull_judge(place: str, folder: str | Path) -> Judge:
@@ -161,14 +169,13 @@ class FileStore:
         return bool(TAG.fullmatch(version)) and JUDGE_FILE in self._names(self._folder(version))
 
     def put(self, judge: Judge) -> str:
-        """The version; what lies there whole is left as it is."""
+        """The version; of what lies there whole only the signature is written, which no version covers."""
         version = version_of(judge)
-        if self.holds(version):
-            return version
+        names = sorted({path.name for path in Path(judge.folder).iterdir()} & FILES - {JUDGE_FILE})
+        wanted = [name for name in names if name == SIGNATURE_FILE] if self.holds(version) else [*names, JUDGE_FILE]
         with self._said(f"{self.where} cannot be written"):
             self.files.create_dir(self._folder(version), recursive=True)
-            names = sorted({path.name for path in Path(judge.folder).iterdir()} & FILES - {JUDGE_FILE})
-            for name in [*names, JUDGE_FILE]:
+            for name in wanted:
                 self._write(f"{self._folder(version)}/{name}", judge.path(name).read_bytes())
         return version
 

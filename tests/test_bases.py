@@ -34,6 +34,15 @@ def test_the_packaged_base_is_found_by_its_hub_id_without_a_hub(packaged_base):
     assert len(packaged_base.sha256()) == 64
 
 
+def test_the_hash_covers_the_index_where_the_index_chooses_among_the_weight_files(model):
+    folder, seen = model(), set()
+    (folder / "other.safetensors").write_bytes(b"other weights")
+    for named in ("model.safetensors", "other.safetensors"):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": named}}))
+        seen.add(find_base(str(folder)).sha256())
+    assert len(seen) == 2
+
+
 def test_the_hash_covers_the_configuration_and_every_weight_file_but_no_other(model):
     folder = model()
     seen = {find_base(str(folder)).sha256()}
@@ -67,7 +76,22 @@ def test_settings_that_run_or_fetch_code_are_refused(model, config):
 
 
 @pytest.mark.parametrize(
-    "config", [{"_attn_implementation_autoset": True}, {"conv_kernel_size": 3}], ids=lambda c: next(iter(c))
+    "config",
+    [
+        {"transformers_weights": "v2/model.safetensors"}, {"text_config": {"transformers_weights": "v2/m.safetensors"}},
+        {"configuration_files": ["config.4.0.0.json"]}, {"vision_config": {"backbone": "some/model"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_lead_to_files_which_the_hash_does_not_cover_are_refused(model, config):
+    with pytest.raises(BaseModelError, match="does not cover"):
+        find_base(str(model(**config)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"backbone": None}, {"_attn_implementation_autoset": True}, {"conv_kernel_size": 3}],
+    ids=lambda config: next(iter(config)),
 )
 def test_harmless_settings_of_published_models_are_taken(model, config):
     assert find_base(str(model(**config))).config.items() >= config.items()

@@ -12,8 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from quality_judge.cli import app
-from quality_judge.errors import InputError, JudgeError
-from quality_judge.judge import JUDGE_FILE, METRICS_FILE, load_judge, save_judge
+from quality_judge.errors import CheckFailed, InputError, JudgeError
+from quality_judge.judge import (
+    JUDGE_FILE,
+    METRICS_FILE,
+    SIGNATURE_FILE,
+    checksum_of,
+    load_judge,
+    save_judge,
+    sha256_of,
+    spelled,
+)
 from quality_judge.promotion import contest
 from quality_judge.registry import FileStore, open_store, parse_place, pull_judge, push_judge, version_of
 
@@ -61,6 +70,34 @@ def test_two_judges_with_the_same_scores_are_two_versions_and_pushing_one_again_
     assert versions == [version_of(first), version_of(second), version_of(first)]
     assert len(set(versions)) == 2
     assert open_store(place).tags() == {"latest": versions[0]}
+
+
+def sign(judge, signer="1"):
+    """A signature as `quality-judge sign` leaves it; nobody here checks whose."""
+    said = {"judge_sha256": sha256_of(judge.path(JUDGE_FILE)), "public_key": signer * 64, "signature": "0" * 128}
+    judge.path(SIGNATURE_FILE).write_text(spelled(said | {"checksum": checksum_of(said)}))
+
+
+def test_a_signature_made_or_renewed_after_the_push_comes_with_the_next_one_and_is_never_lost(saved, place, tmp_path):
+    judge = saved("a")
+    version = push_judge(judge.folder, place)["version"]
+    for signer in "12":
+        sign(judge, signer)
+        assert push_judge(judge.folder, place)["version"] == version
+        assert files(pull_judge(place, tmp_path / signer).folder) == files(judge.folder)
+    signed = files(judge.folder)
+    judge.path(SIGNATURE_FILE).unlink()
+    push_judge(judge.folder, place)
+    assert files(pull_judge(place, tmp_path / "kept").folder) == signed
+
+
+def test_a_push_after_which_another_signature_lies_there_fails(saved, tmp_path, monkeypatch):
+    judge, place = saved("a"), str(tmp_path / "models")
+    push_judge(judge.folder, place)
+    sign(judge)
+    monkeypatch.setattr(FileStore, "put", lambda self, judge: version_of(judge))
+    with pytest.raises(CheckFailed, match="push again"):
+        push_judge(judge.folder, place)
 
 
 def test_a_tag_that_names_another_version_is_not_moved_by_pushing(saved, place):
@@ -183,6 +220,8 @@ def test_a_repository_of_the_hub_keeps_each_judge_as_a_commit_and_gives_back_wha
     assert hub("promote", "hf://org/mine@v0", "--to", "production")[0] == 0
     assert hub("promote", "hf://org/mine@v1", "--to", "production")[0] == 1
     assert hub.server.tags == {"v0": versions[0], "v1": versions[1], "production": versions[0]}
+    sign(second)
+    versions.append(hub("push", second.folder, "hf://org/mine")[1]["version"])
     hub.server.commits[hub.server.head]["run.py"] = b"print(1)"  # whatever else lies in the repository stays there
     assert hub("pull", "hf://org/mine@production", tmp_path / "one")[0] == 0
     assert hub("pull", "hf://org/mine", tmp_path / "two")[0] == 0

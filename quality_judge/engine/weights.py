@@ -37,6 +37,8 @@ HEAD_BIAS = "head.bias"
 VERDICT_ROWS = "verdict.rows"
 VERDICT_BIAS = "verdict.bias"
 UNUSED_TENSORS = ("pooler.",)
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16)
+POSITION_TABLE = re.compile(r"(^|\.)(wpe|\w*position\w*)$")  # wpe: GPT-2 and those that came of it
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
 
 
@@ -103,10 +105,27 @@ def hidden_size(base: Base) -> int:
 
 
 def position_limit(base: Base) -> int | None:
-    """The most tokens the base can see, None when its positions have no limit."""
-    limit = base.config.get("text_config", base.config).get("max_position_embeddings")
-    padded_positions = base.config["model_type"] in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-    return None if limit is None else int(limit) - (2 if padded_positions else 0)
+    """The most tokens the base can see, None when its positions have no limit. Raises BaseModelError.
+
+    A table with a row for padding (RoBERTa, MPNet) counts from behind that row: those up to it are no positions.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        with quiet(), torch.device("meta"):  # the modules without their numbers
+            config = AutoConfig.from_pretrained(  # a folder of this machine  # nosec B615
+                str(base.folder), trust_remote_code=False, local_files_only=True
+            )
+            text = AutoModel.from_config(config, trust_remote_code=False).get_decoder()
+    except Exception as error:
+        raise BaseModelError(f"{base.id} in {base.folder} is no model of transformers: {said(error)}") from error
+    limits = [
+        table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        for name, table in text.named_modules()
+        if isinstance(table, nn.Embedding) and POSITION_TABLE.search(name)
+    ]
+    limits.append(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)
+    return min((limit for limit in limits if limit > 0), default=None)
 
 
 def load_model(judge: Judge, precision: torch.dtype = torch.float32) -> ScalarModel:
@@ -163,13 +182,18 @@ def _verdict_model(spec: JudgeSpec, base: Base, head: Mapping[str, Tensor], held
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises JudgeError when it is damaged or holds a number that is not finite."""
+    """All tensors of a safetensors file. Raises JudgeError when it is damaged or holds what is no finite number."""
     try:
         tensors = load_file(str(path))
     except Exception as error:
         raise JudgeError(f"{path.name} cannot be read as safetensors: {type(error).__name__}") from error
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype not in NUMBERS:
+            raise JudgeError(
+                f"{path.name} holds {name!r} as {str(tensor.dtype).removeprefix('torch.')}; a judge's numbers are "
+                "float32, float16 or bfloat16: save it again"
+            )
+        if not bool(torch.isfinite(tensor).all()):
             raise JudgeError(f"{path.name} holds numbers that are not finite, in {name!r}")
     return tensors
 
@@ -202,7 +226,7 @@ def apply_adapter(
             weight = parameter.T if flipped else parameter
             if a.shape != (lora.rank, weight.shape[1]) or b.shape != (weight.shape[0], lora.rank):
                 raise JudgeError(f"the adapter does not fit the base at {module!r}")
-            merged = weight.float() + (lora.alpha / lora.rank) * (b @ a)
+            merged = weight.float() + (lora.alpha / lora.rank) * (b.float() @ a.float())
             parameter.data = (merged.T if flipped else merged).to(precision).contiguous()
             used |= {name, LORA_B + module}
     if used != set(tensors) or not used:

@@ -145,6 +145,23 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path, value, dtype):
         read_tensors(tmp_path / ADAPTER_FILE)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int32, torch.bool])
+def test_a_number_of_another_kind_than_a_judge_is_saved_in_is_refused(tmp_path, dtype):
+    save_file({"good": torch.ones(2), "bad": torch.zeros(2).to(dtype)}, tmp_path / ADAPTER_FILE)
+    with pytest.raises(JudgeError, match="'bad' as"):
+        read_tensors(tmp_path / ADAPTER_FILE)
+
+
+def test_the_two_halves_of_a_lora_pair_may_be_of_two_precisions_and_their_sum_is_float32(tiny_base):
+    base = find_base(str(tiny_base("bert")))
+    mixed, alike = load_body(base), load_body(base)
+    tensors, _ = lora_tensors(load_body(base))
+    halved = {name: tensor.half() if name.startswith(LORA_A) else tensor for name, tensor in tensors.items()}
+    apply_adapter(mixed, halved, LORA)
+    apply_adapter(alike, {name: tensor.float() for name, tensor in halved.items()}, LORA)
+    assert torch.equal(states(mixed), states(alike))
+
+
 @pytest.mark.parametrize("cut", [0, 4, 8, 40, -1])
 def test_a_truncated_tensor_file_is_refused(tmp_path, cut):
     (tmp_path / HEAD_FILE).write_bytes(save({"a": torch.ones(64)})[:cut])
