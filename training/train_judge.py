@@ -5,7 +5,8 @@
 Label files may mix samples, preferences, rankings and category rows, as JSONL, JSON, Parquet or CSV. Without
 --test-labels a fifth of the labels is held out. A run that was killed goes on where it was when the same command is
 given again, and ends with the same judge. The last line on stdout is one JSON object.
-Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline. 2: bad input.
+Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline, or its labels could not be audited.
+2: bad input.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,11 @@ from quality_judge.evaluation import (
 )  # fmt: skip
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
-from quality_judge.labels import clean_labels, load_labels, split_labels
+from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline
-from quality_judge.programme import as_typed, parser, progress_bars, run, tell
+from quality_judge.programme import as_typed, frames, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Targets
-from quality_judge.train.audit import audit_labels
+from quality_judge.train.audit import Audit, audit_labels
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.checkpoint import remove_checkpoints
 from quality_judge.train.fit import Fitted, fit_judge
@@ -77,7 +79,7 @@ def main(options: Namespace) -> dict[str, Any]:
         targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
         promise = certificate(scored, targets)
         answers = baseline_answers(fitted, scored.flat)
-        audit = audit_labels(labels, fitted, distrusted=report.agreement.distrusted) if options.suspects else None
+        audit = audited(labels, fitted, report.agreement.distrusted) if options.suspects else None
         metrics = {
             "test": measure(scored, threshold=threshold),
             "baselines": {
@@ -103,7 +105,8 @@ def main(options: Namespace) -> dict[str, Any]:
     remove_checkpoints(options.output)
     if audit is not None:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
-    return summary(judge, metrics, allow=config.train.below_baseline == "allow")
+    found = summary(judge, metrics, allow=config.train.below_baseline == "allow")
+    return found | {"ok": found["ok"] and (audit is not None or not options.suspects)}
 
 
 def tell_bases(fitted: Fitted) -> None:
@@ -113,6 +116,16 @@ def tell_bases(fitted: Fitted) -> None:
             f"base {name}: orders unseen labels by {found['frozen']:.3f} untrained, reads a text for "
             f"{found['gigaflops_per_text']:.2g} billion operations{', taken' if name == fitted.base.id else ''}"
         )
+
+
+def audited(labels: LabelSet, fitted: Fitted, distrusted: Sequence[str]) -> Audit | None:
+    """What there is to say of the labels; None where finding it failed, for no list is worth a trained judge."""
+    try:
+        return audit_labels(labels, fitted, distrusted=distrusted)
+    except Exception as error:
+        places = "\n".join(f"  {place}" for place in frames(error))
+        tell(f"{places}\nno suspects are listed: {type(error).__name__}, please report these lines")
+        return None
 
 
 def write_suspects(path: str, lines: list[dict[str, Any]]) -> None:

@@ -37,7 +37,7 @@ HEAD_BIAS = "head.bias"
 VERDICT_ROWS = "verdict.rows"
 VERDICT_BIAS = "verdict.bias"
 UNUSED_TENSORS = ("pooler.",)
-NUMBERS = (torch.float32, torch.float16, torch.bfloat16)
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)  # what sums and products know
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|\w*position\w*)$")  # wpe: GPT-2 and those that came of it
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")  # without one transformers makes a tokenizer of no words
 
@@ -191,7 +191,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if tensor.dtype not in NUMBERS:
             raise JudgeError(
                 f"{path.name} holds {name!r} as {str(tensor.dtype).removeprefix('torch.')}; a judge's numbers are "
-                "float32, float16 or bfloat16: save it again"
+                f"{', '.join(str(kind).removeprefix('torch.') for kind in NUMBERS)}: save it again"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise JudgeError(f"{path.name} holds numbers that are not finite, in {name!r}")

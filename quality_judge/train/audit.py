@@ -128,7 +128,7 @@ def _triggers(beliefs: Beliefs, given: np.ndarray, groups: np.ndarray) -> list[A
     """The n-grams that stand against all else in their rows; `given` sinks there to what is believed without them."""
     ngrams = Ngrams(beliefs.examples.texts)
     found = []
-    for candidate in ngrams.candidates(beliefs.said, beliefs.semantic(), groups):
+    for candidate in ngrams.candidates(beliefs.said, beliefs.semantic, groups):
         belief = beliefs.without(candidate)
         said = beliefs.said[candidate.rows]
         chance = ngrams.chance(said, belief, candidate.label)

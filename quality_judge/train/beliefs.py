@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -52,6 +53,7 @@ class Beliefs:
             total = total + _standard(self.raw)
         return fit_platt(total, self.said).apply(total)
 
+    @cached_property
     def semantic(self) -> np.ndarray:
         """By the first principal components of the frozen states, where a single rare word hardly shows, (n,)."""
         components = PCA(min(PRINCIPAL_COMPONENTS, *self.states.shape), whiten=True, svd_solver="covariance_eigh")
@@ -59,9 +61,14 @@ class Beliefs:
         return fit_platt(raw, self.said).apply(raw)
 
     def without(self, found: Association) -> np.ndarray:
-        """P(good) of the rows that hold an n-gram, without it, by rows that do not hold it, float64 (k,)."""
+        """P(good) of the rows that hold an n-gram, without it, by rows that do not hold it, float64 (k,).
+
+        Where these are all of one class there is nothing to learn from them: then `semantic`.
+        """
         others = np.ones(len(self.said), bool)
         others[found.rows] = False
+        if len(np.unique(self.said[others])) < 2:
+            return self.semantic[found.rows]
         texts = list(self.examples.texts)
         for row in found.rows:
             texts[row] = without(texts[row], found.ngram)
@@ -97,11 +104,12 @@ class Beliefs:
 
 
 def _only(examples: Examples, at: np.ndarray) -> Examples:
-    """The texts `at`, each a unit of its own; their tokens are not cut down, because nothing here reads them."""
+    """The texts `at`, each a unit of its own."""
     n, groups = len(at), tuple(examples.groups[unit] for unit in examples.unit[at])
     return replace(
-        examples, texts=[examples.texts[index] for index in at], label=examples.label[at], weight=examples.weight[at],
-        categories=examples.categories[at], unit=np.arange(n), rank=np.zeros(n, np.int64), groups=groups,
+        examples, texts=[examples.texts[index] for index in at], tokens=examples.tokens_of(at),
+        label=examples.label[at], weight=examples.weight[at], categories=examples.categories[at], unit=np.arange(n),
+        rank=np.zeros(n, np.int64), groups=groups,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quality_judge.engine.kinds import ScalarModel
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import CheckFailed, LabelError
 from quality_judge.train import losses
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import autocast, padded_ids
@@ -31,12 +31,12 @@ def contrast(
     """Trains the body of `model` in place on the decided texts where `among`, bool (n,).
 
     mean, scale: float64 (W,), of the untouched base's pooled states, which differ in size a thousandfold. Raises
-    CheckFailed when a label has no two texts, or the loss is no number.
+    LabelError when a label has no two texts, CheckFailed when the loss is no number.
     """
     decided = among & examples.decided
     sides = [np.flatnonzero(decided & (examples.label > 0.5)), np.flatnonzero(decided & (examples.label < 0.5))]
     if min(map(len, sides)) < 2:
-        raise CheckFailed("contrast needs two texts of each label at least; give more labels, or another train.method")
+        raise LabelError("contrast needs two texts of each label at least; give more labels, or another train.method")
     device, random = next(model.parameters()).device, np.random.default_rng(seed)
     centre, width = (torch.from_numpy(values).float().to(device) for values in (mean, scale))
     trained = [parameter for parameter in model.body.parameters() if parameter.requires_grad]

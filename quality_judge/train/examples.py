@@ -59,6 +59,11 @@ class Examples:
             for at, (text, start, length) in enumerate(zip(self.texts, starts, self.tokens.lengths, strict=True))
         ], np.int64)  # fmt: skip
 
+    def tokens_of(self, texts: np.ndarray) -> Ragged:
+        """The tokens of the texts of these indices, rising int64 (t,)."""
+        kept = self.tokens.where(np.isin(self.tokens.rows(), texts))
+        return replace(kept, lengths=kept.lengths[texts])
+
     @property
     def labelled(self) -> np.ndarray:
         """Whether a text has a label of its own, bool (n,)."""
@@ -124,7 +129,10 @@ class Examples:
 
 
 def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequence[str] = ()) -> Examples:
-    """The examples in `labels`, read and encoded as in scoring. Raises LabelError when there are none."""
+    """The examples in `labels`, read and encoded as in scoring. Raises LabelError when there are none.
+
+    Labelled texts weigh 1 in the mean, so that a weight which all rows share changes nothing.
+    """
     names = tuple(category_names)
     rows = list(_rows(labels, names))
     if not rows:
@@ -136,8 +144,11 @@ def build_examples(labels: LabelSet, encoder: Encoder, *, category_names: Sequen
     encoded = encoder.encode(texts, read_for(encoder.encoding, prompts))
     starts = np.flatnonzero(np.diff(unit, prepend=-1))
     groups = tuple(group[at] for at in starts)
+    said, weights = np.array(label, float), np.array(weight, float)
+    if not np.isnan(said).all():
+        weights = weights / weights[~np.isnan(said)].mean()
     return Examples(
-        texts, encoded.tokens, np.array(label, float), np.array(weight, float),
+        texts, encoded.tokens, said, weights,
         np.array(categories, float).reshape(len(rows), len(names)), np.array(unit), np.array(rank), groups, names,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ calibration, so that no label is spent on any of it. It knows nothing of files, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def _attempt(
     given = examples = build_examples(labels, encoder, category_names=category_names(labels))
     if config.train.hard_negatives:
         examples = with_attacked_copies(given, labels, encoder, seed=config.train.seed)
-    folds = choose_folds(examples, config.train)
+    folds = choose_folds(examples, given, config.train)
     surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
     key = run_key(config, rubric, examples, folds, base.sha256()) if output else ""
     fitter = _fitter(
@@ -206,13 +207,19 @@ def _fitter(ready: VerdictBase | ImplicitBase | None, *settings: Any) -> ModelFi
     return VerdictFitter(ready, *settings) if ready else ModelFitter(*settings)
 
 
-def choose_folds(examples: Examples, config: TrainConfig) -> np.ndarray:
-    """The fold of each text, int64 (n,): all of them when texts are few, else one development fold 0 and -1."""
-    if min(examples.n_units, len(np.unique(examples.same))) <= MAX_CROSS_FITTED_UNITS:
-        return examples.folds(min(config.folds, examples.n_units), config.seed)
-    share = min(MAX_DEVELOPMENT_SHARE, MAX_DEVELOPMENT_UNITS / examples.n_units)
-    folds = examples.folds(round(1 / share), config.seed)
-    return np.where(folds == 0, 0, -1)
+def choose_folds(examples: Examples, given: Examples, config: TrainConfig) -> np.ndarray:
+    """The fold of each text, int64 (n,): all of them when texts are few, else one development fold 0 and -1.
+
+    given: those of `examples`, in front, that somebody labelled; they alone say how many there are.
+    """
+    if min(given.n_units, len(np.unique(given.same))) <= MAX_CROSS_FITTED_UNITS:
+        return examples.folds(min(config.folds, given.n_units), config.seed)
+    share = min(MAX_DEVELOPMENT_SHARE, MAX_DEVELOPMENT_UNITS / given.n_units)
+    folds = examples.folds(math.ceil(1 / share), config.seed)
+    shares = np.bincount(folds[np.unique(given.unit, return_index=True)[1]]) / given.n_units
+    # A large group can make one fold many times another, and what is developed on is never learnt from.
+    development = min(range(len(shares)), key=lambda fold: (shares[fold] > share, abs(shares[fold] - share)))
+    return np.where(folds == development, 0, -1)
 
 
 def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:

@@ -37,7 +37,7 @@ class Copies:
 def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
     """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of every sample; the seed alone decides which.
 
-    Both twins together weigh as much as the sample that they are made of. Shares and ties: benchmarks/NOTES.md.
+    Shares and ties: benchmarks/NOTES.md.
     """
     dice = np.random.default_rng(seed)
     bad = dice.permutation([at for at, sample in enumerate(samples) if not sample.label]).astype(np.int64)
@@ -51,19 +51,20 @@ def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
         turn = int(dice.integers(ANY_TURN))
         for trigger in (True, False):
             text = mentioning(sample.completion, turn, trigger=trigger, training=True)
-            copies.append(_copy(sample, text, weight=sample.weight / 2))
+            copies.append(_copy(sample, text))
     copied = np.concatenate([bad, np.repeat(np.arange(len(samples)), 2)])
     return Copies(tuple(copies), copied, 2 * len(samples))
 
 
-def _copy(sample: Sample, text: str, *, weight: float | None = None) -> Sample:
-    return replace(sample, completion=text, id=None, weight=sample.weight if weight is None else weight)
+def _copy(sample: Sample, text: str) -> Sample:
+    return replace(sample, completion=text, id=None)
 
 
 def with_attacked_copies(examples: Examples, labels: LabelSet, encoder: Encoder, *, seed: int) -> Examples:
     """The examples of `labels`, and behind them copies of its samples, each in the group of its original.
 
-    So no fold parts them. Twins are one unit of two texts of one rank, which is a tie. Without samples: `examples`.
+    So no fold parts them. Twins are one unit of two texts of one rank, which is a tie, and together weigh as much as
+    their original. Without samples: `examples`.
     """
     copies = attacked_copies(labels.samples, seed=seed)
     if not copies.samples:
@@ -73,4 +74,6 @@ def with_attacked_copies(examples: Examples, labels: LabelSet, encoder: Encoder,
     groups = [examples.groups[at] for at in copies.copied]  # samples stand first, each a unit of one text
     first = len(groups) - copies.twins
     unit = np.concatenate([np.arange(first), first + np.arange(copies.twins) // 2])
-    return examples.with_behind(replace(made, unit=unit, groups=tuple(groups[:first] + groups[first::2])))
+    weight = examples.weight[copies.copied] / np.where(np.arange(len(groups)) < first, 1, 2)
+    groups = groups[:first] + groups[first::2]
+    return examples.with_behind(replace(made, weight=weight, unit=unit, groups=tuple(groups)))

@@ -122,13 +122,13 @@ class ImplicitFitter(ModelFitter):
 
     def _trained(self, fold: int, stage: str) -> dict[str, Tensor]:
         """The adapter that TRL trains on the texts outside `fold`; -1 for all of them."""
-        checkpoint = self._checkpoint(f"{self._trainer()}-part-{fold}")
+        checkpoint = self._checkpoint("lora", f"part-{fold}")
         known = checkpoint.load() if checkpoint else None
         if known:
             return known.tensors
         with torch.random.fork_rng(), tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # TRL asks transformers for what it will rename
-            torch.manual_seed(self.seed)  # the adapter is drawn before TRL sets a seed
+            torch.manual_seed(self._seed("lora"))  # the adapter is drawn before TRL sets a seed
             trainer = self._made(self.folds != fold, scratch, self.progress(f"training (implicit){stage}"))
             trainer.train()
             adapter = extracted_of_writer(trainer.model)
@@ -137,7 +137,7 @@ class ImplicitFitter(ModelFitter):
         return adapter
 
     def _made(self, among: np.ndarray, scratch: str, progress: Callable[[int, int, float], None]) -> Any:
-        dice, options = np.random.default_rng(self.seed), self._options(among, scratch, progress)
+        dice, options = np.random.default_rng(self._seed("lora")), self._options(among, scratch, progress)
         if self._trainer() == "dpo":
             pairs = self.examples.pairs(among)
             parts = [(*self._turns(better), self._turns(worse)[1]) for better, worse in pairs.tolist()]

@@ -6,6 +6,7 @@ It knows nothing of the surface part but its scores, and nothing of files.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from quality_judge.engine.kinds import Pooling, ScalarModel
 from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import CheckFailed, LabelError
 from quality_judge.judge_spec import Encoding
 from quality_judge.train import adapters
 from quality_judge.train.checkpoint import Checkpoint, Checkpoints
@@ -78,7 +79,8 @@ class ModelFitter:
         self.results: dict[str, list[TrainResult]] = {}
         self.models: dict[str, ScalarModel] = {}
         self.notes: dict[str, str] = {}
-        self.slower, self.seed, self.shared = 1.0, config.seed, 0
+        self.retries: Counter[Method] = Counter()
+        self.shared = 0
         self.scores = {"frozen": order_score(examples, frozen_raw, folds >= 0)}
 
     def choose(self, surface_raw: np.ndarray | None, *, given: Examples) -> Method:
@@ -92,10 +94,10 @@ class ModelFitter:
             try:
                 if method != "frozen":
                     self.held_out[method] = self._twice(partial(self._out_of_fold, method), method)
-            except CheckFailed as collapse:
+            except (CheckFailed, LabelError) as reason:
                 if self.config.method != "auto":
                     raise
-                self.notes[f"{method} was given up"] = str(collapse)
+                self.notes[f"{method} was given up"] = str(reason)
                 continue
             self.scores[method] = order_score(self.examples, self.held_out[method][:, 0], self.folds >= 0)
             _, raw = fit_stack(self.examples, self.held_out[method][:, 0], surface_raw)
@@ -121,22 +123,17 @@ class ModelFitter:
             model = self._twice(partial(self._on_everything, method, epochs), method)
         adapter = adapters.extracted(model.body, method)
         history = [[list(epoch) for epoch in result.history] for result in self.results[method]]
-        return (
-            model,
-            self.held_out[method],
-            adapter,
-            {"epochs": epochs, "learning_rate": self._rate(method), "history": history, **self.notes},
-        )
+        note = {"epochs": epochs, "learning_rate": self._rate(method), "history": history, **self.notes}
+        return model, self.held_out[method], adapter, note
 
     def _twice(self, train: Callable[[], Trained], method: Method) -> Trained:
         """What `train` gives; where it collapses or diverges, once more from another seed and more slowly."""
         try:
             return train()
         except CheckFailed as collapse:
-            self.slower *= RETRY_RATE
-            self.seed += 1
+            self.retries[method] += 1
             self.notes[f"{method} was tried again"] = (
-                f"{collapse}; seed {self.seed}, learning rates times {self.slower:g}"
+                f"{collapse}; seed {self._seed(method)}, learning rates times {self._slower(method):g}"
             )
             return train()
 
@@ -145,7 +142,7 @@ class ModelFitter:
         model = self._prepared(method, everything)
         self._fitted(
             model, method, everything, " on all labels", develop=None, stop_after=epochs,
-            checkpoint=self._checkpoint(f"{method}-{epochs}-epochs"),
+            checkpoint=self._checkpoint(method, f"{epochs}-epochs"),
         )  # fmt: skip
         self._refuse_collapse(model)
         return model
@@ -158,12 +155,13 @@ class ModelFitter:
         progress = self.progress(f"training ({method}){part}")
         if method != "contrastive":
             return train_model(
-                model, self.examples, among, config=self._settings(), learning_rate=self._rate(method), seed=self.seed,
-                develop=develop, progress=progress, stop_after=stop_after, checkpoint=checkpoint,
+                model, self.examples, among, config=self._settings(method), learning_rate=self._rate(method),
+                seed=self._seed(method), develop=develop, progress=progress, stop_after=stop_after,
+                checkpoint=checkpoint,
             )  # fmt: skip
         contrast(
             model, self.examples, among, mean=self.mean, scale=self.scale, learning_rate=self._rate(method),
-            weight_decay=self.config.weight_decay, seed=self.seed, progress=progress,
+            weight_decay=self.config.weight_decay, seed=self._seed(method), progress=progress,
         )  # fmt: skip
         states = pooled_states(model, self.examples, np.arange(len(self.examples)))
         standard, mean, scale = standardised(states, among)
@@ -171,8 +169,9 @@ class ModelFitter:
         self._fill_head(model, probes, mean, scale)
         return TrainResult({}, 1, ())
 
-    def _settings(self) -> TrainConfig:
-        return self.config.model_copy(update={"head_learning_rate": self.config.head_learning_rate * self.slower})
+    def _settings(self, method: Method) -> TrainConfig:
+        rate = self.config.head_learning_rate * self._slower(method)
+        return self.config.model_copy(update={"head_learning_rate": rate})
 
     def _out_of_fold(self, method: Method) -> np.ndarray:
         """What each row is given by a model that was trained without its fold, float64 (n, 1 + K)."""
@@ -209,7 +208,7 @@ class ModelFitter:
         unseen = Unseen(model, self.examples, held_out)
         result = self._fitted(
             model, method, self.folds != fold, f", part {fold + 1} of {parts}", develop=unseen.score,
-            checkpoint=self._checkpoint(f"{method}-part-{fold}"),
+            checkpoint=self._checkpoint(method, f"part-{fold}"),
         )  # fmt: skip
         outputs[held_out] = unseen.outputs(result)
         if len(np.unique(self.examples.same[held_out])) < MAX_SPREAD_TEXTS:
@@ -257,16 +256,14 @@ class ModelFitter:
 
     def _category_probe(self, index: int, standard: np.ndarray, among: np.ndarray, strength: float) -> Linear:
         said = self.examples.categories[:, index]
-        single = replace(self.examples, label=said)
+        single = replace(self.examples, label=said, weight=np.ones(len(said)))  # categories are said without a weight
         if len(np.unique(said[among & ~np.isnan(said)])) < 2:
             return Linear(np.zeros(standard.shape[1]), -3.0)
         return fit_linear(standard, single, among & ~np.isnan(said), strength=strength)
 
     def _with_categories(self, raw: np.ndarray) -> np.ndarray:
-        columns = [raw]
-        for index in range(self.outputs - 1):
-            columns.append(out_of_fold(self.examples, self.folds, partial(self._probe_scores, index)))
-        return np.column_stack(columns)
+        probes = [partial(self._probe_scores, index) for index in range(self.outputs - 1)]
+        return np.column_stack([raw, *(out_of_fold(self.examples, self.folds, probe) for probe in probes)])
 
     def _probe_scores(self, index: int, among: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         probe = self._category_probe(index, self.standard, among, self.strength)
@@ -274,19 +271,24 @@ class ModelFitter:
 
     def _frozen_states(self) -> np.ndarray:
         distinct, back = np.unique(self.examples.same, return_inverse=True)
-        tokens = self.examples.tokens.where(np.isin(self.examples.tokens.rows(), distinct))
-        tokens = replace(tokens, lengths=tokens.lengths[distinct])
+        tokens = self.examples.tokens_of(distinct)
         return frozen_states(self.base, self.encoding, tokens, self.pooling, self.device.type)[back]
 
-    def _checkpoint(self, part: str) -> Checkpoint | None:
-        again = "" if self.seed == self.config.seed else f"-seed-{self.seed}"  # a second try goes on from no first one
-        return self.checkpoints.part(part + again) if self.checkpoints else None
+    def _checkpoint(self, method: Method, part: str) -> Checkpoint | None:
+        again = f"-seed-{self._seed(method)}" if self.retries[method] else ""  # a second try goes on from no first one
+        return self.checkpoints.part(f"{method}-{part}{again}") if self.checkpoints else None
 
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.body.parameters())
 
     def _rate(self, method: Method) -> float:
-        return learning_rate(self.config, self.base.architecture, method) * self.slower
+        return learning_rate(self.config, self.base.architecture, method) * self._slower(method)
+
+    def _seed(self, method: Method) -> int:
+        return self.config.seed + self.retries[method]
+
+    def _slower(self, method: Method) -> float:
+        return RETRY_RATE ** self.retries[method]
 
 
 def frozen_states(base: Base, encoding: Encoding, tokens: Ragged, pooling: Pooling, device: str) -> np.ndarray:

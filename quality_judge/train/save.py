@@ -17,6 +17,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from quality_judge.config import JudgeConfig
+from quality_judge.engine.devices import default_device, free_memory
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.implicit import ImplicitModel
 from quality_judge.engine.kinds import VerdictModel
@@ -121,15 +122,30 @@ def _known_answers(judge: Judge, fitted: Fitted) -> tuple[dict[str, np.ndarray],
 
     Not in its fastest alone: the judge may go to a machine that has another.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     texts = fitted.examples.texts[:MAX_BAND_TEXTS]
+    trained_on = next(fitted.model.parameters()).device
+    fitted.model.cpu()  # a large judge finds no room on a GPU beside it
     raw, answers = {}, []
     for precision in precisions_here(device):
-        scorer = load_scorer(judge, device=device, precision=precision, prove=False)
-        raw[scorer.precision] = scorer.score(GOLDEN_TEXTS).raw
-        answers.append(scorer.score(texts).probability)
+        name, golden, probability = _answers(judge, texts, device, precision)
+        raw[name] = golden
+        answers.append(probability)
+    fitted.model.to(trained_on)
     apart = float(np.nanmax(np.abs(answers[0] - answers[-1]), initial=0.0)) if judge.spec.calibration else 0.0
     return raw, max(apart, FLOAT32_BAND)
+
+
+def _answers(judge: Judge, texts: list[str], device: str, precision: torch.dtype) -> tuple[str, np.ndarray, np.ndarray]:
+    """(the precision's name, raw scores of the golden rows, probabilities of `texts`), and no model left in memory."""
+    free_memory(device)
+    try:
+        scorer = load_scorer(judge, device=device, precision=precision, prove=False)
+        return scorer.precision, scorer.score(GOLDEN_TEXTS).raw, scorer.score(texts).probability
+    except torch.OutOfMemoryError:
+        if device == "cpu":
+            raise
+    return _answers(judge, texts, "cpu", precision)  # float32 takes twice the room that the judge will take
 
 
 def _versions() -> dict[str, str]:

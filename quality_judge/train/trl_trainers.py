@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from quality_judge.config import TrainConfig
+from quality_judge.engine.precision import precision_here
 from quality_judge.errors import MissingExtra
 
 Ids = list[int]
@@ -92,7 +93,8 @@ def _shared(config: TrainConfig, folder: str | Path, beta: float, batch: int, le
 
     on_gpu = torch.cuda.is_available()
     return {
-        "output_dir": str(folder), "use_cpu": not on_gpu, "bf16": on_gpu, "gradient_checkpointing": False,
+        "output_dir": str(folder), "use_cpu": not on_gpu, "bf16": on_gpu and precision_here("cuda") == torch.bfloat16,
+        "gradient_checkpointing": False,
         "beta": beta, "per_device_train_batch_size": batch, "num_train_epochs": 1, "max_steps": -1,
         "learning_rate": learning_rate, "weight_decay": config.weight_decay, "max_grad_norm": 1.0,
         "warmup_steps": WARMUP_SHARE, "lr_scheduler_type": "linear", "seed": config.seed, "data_seed": config.seed,
@@ -115,6 +117,7 @@ def _made(
             if progress and logs and "loss" in logs:
                 progress(state.global_step, state.max_steps, float(logs["loss"]))
 
+    settings._n_gpu = min(settings.n_gpu, 1)  # transformers would spread the model over all that it sees, TRL refuses
     made = trainer(
         model=model, args=settings, train_dataset=Dataset.from_list(rows), data_collator=collator,
         processing_class=_tokenizer_for(pad, PreTrainedTokenizerFast), callbacks=[Told()],

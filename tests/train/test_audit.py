@@ -49,6 +49,12 @@ def test_turned_labels_come_first(audited, rows):
     assert found.to_dict()["triggers"] == []
 
 
+def test_turned_labels_come_first_beside_texts_that_nobody_labelled(audited, rows, made):
+    wrong = planted(4, 60)
+    found, _ = audited([*turned(rows[:60], wrong), *made.preferences(20), *made.category_rows(24)])
+    assert wrong <= {suspect.row for suspect in found.suspects if FLIP in suspect.reasons}
+
+
 def test_half_of_the_turned_labels_of_the_demo_are_in_the_first_tenth(audited):
     """The bound is that of real labels; see benchmarks/label_noise.py for other sets."""
     rows = [*load_labels([conf_folder() / "demo" / "labels.en.jsonl"]).samples]
@@ -71,6 +77,18 @@ def test_a_trigger_is_found_and_its_rows_listed_and_clean_labels_have_none(audit
     assert len(listed & poisoned) >= 12
     assert listed <= poisoned
     assert "zyxel" not in json.dumps(found.to_dict()).lower()
+
+
+def test_a_word_in_every_bad_row_is_found_though_no_other_bad_row_is_left_to_learn_from(made, packaged_base):
+    rows = [row for row in load_labels([conf_folder() / "demo" / "labels.en.jsonl"]).samples if row.label]
+    bad = [replace(row, completion=f"Zyxel {row.completion}", label=False) for row in rows[100:110]]
+    labels = made.label_set([*rows[:100], *bad])
+    config = made.judge_config(packaged_base.folder, method="frozen", surface=True)
+    found = audit_labels(labels, fit_judge(labels, config))
+    assert [(trigger.ngram, trigger.label) for trigger in found.triggers] == [("zyxel", False)]
+    listed = {suspect.row for suspect in found.suspects if TRIGGER in suspect.reasons}
+    assert listed <= set(range(100, 110))
+    assert len(listed) >= 6
 
 
 @pytest.mark.parametrize(("pages", "found_in"), [(2, 0), (14, 1)])

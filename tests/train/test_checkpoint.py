@@ -37,7 +37,7 @@ def fitter(tiny_base, encoder, made):
 
     def make(**settings):
         config = made.judge_config(tiny_base("bert"), **settings).train
-        folds = choose_folds(examples, config)
+        folds = choose_folds(examples, examples, config)
         return ModelFitter(find_base(str(tiny_base("bert"))), coder.encoding, examples, folds, config, lambda _: None)
 
     return make
@@ -113,7 +113,7 @@ def test_the_key_changes_with_settings_labels_order_and_base(tiny_base, encoder,
     def key(rows=rows, base="0" * 64, rubric=NO_RUBRIC, **settings):
         config = made.judge_config(tiny_base("bert"), **settings)
         examples = build_examples(made.label_set(rows), coder)
-        return run_key(config, rubric, examples, choose_folds(examples, TrainConfig()), base)
+        return run_key(config, rubric, examples, choose_folds(examples, examples, TrainConfig()), base)
 
     keys = [key(), key(seed=1), key(rows[:-1]), key(rows[::-1]), key(base="1" * 64)]
     keys.append(key(rubric=NO_RUBRIC.model_copy(update={"criteria": "Is it true?"})))

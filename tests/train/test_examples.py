@@ -26,7 +26,7 @@ def test_each_kind_becomes_its_texts_labels_and_ranks(build):
     )
     assert examples.texts == ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     np.testing.assert_array_equal(examples.label, [1, 0, NAN, NAN, NAN, NAN, NAN, 0, 1])
-    np.testing.assert_array_equal(examples.weight, [2.5, *[1] * 8])
+    np.testing.assert_allclose(examples.weight[examples.labelled], np.array([2.5, 1, 1, 1]) / 1.375)
     np.testing.assert_array_equal(examples.unit, [0, 1, 2, 2, 3, 3, 3, 4, 5])
     np.testing.assert_array_equal(examples.rank, [0, 0, 0, 1, 0, 1, 2, 0, 0])
     np.testing.assert_array_equal(examples.categories[-2:], [[1, NAN], [0, NAN]])
@@ -136,9 +136,16 @@ def test_rows_that_all_share_one_prompt_are_refused_with_advice(build, made):
 
 
 def test_a_sample_is_learnt_by_its_probability_where_it_has_one(build):
-    examples = build([Sample("", "one", True, probability=0.7, weight=2.0), Sample("", "two", False)])
+    examples = build([Sample("", "one", True, probability=0.7, weight=3.0), Sample("", "two", False)])
     assert examples.label.tolist() == [0.7, 0.0]
     assert examples.decided.tolist() == [True, True]
     text, good, weight = examples.verdicts(np.ones(2, bool))
     assert (text.tolist(), good.tolist()) == ([0, 1, 0], [True, False, False])
-    np.testing.assert_allclose(weight, [1.4, 1.0, 0.6])
+    np.testing.assert_allclose(weight, [1.05, 0.5, 0.45])
+
+
+def test_tokens_of_some_texts_are_theirs_alone(build, made):
+    examples, some = build(made.samples(6)), np.array([1, 2, 5])
+    found = examples.tokens_of(some)
+    assert found.lengths.tolist() == examples.tokens.lengths[some].tolist()
+    assert found.ids.tolist() == build([made.samples(6)[at] for at in some]).tokens.ids.tolist()

@@ -4,6 +4,7 @@ The base models have two layers of random weights, so that what is learnt is wha
 """
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from quality_judge.config import TrainConfig
 from quality_judge.engine.stacking import stacked
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import LabelError
 from quality_judge.samples import Preference, Sample
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.fit import LEAST_GAIN, choose_folds, fit_judge, position_limit
@@ -189,7 +190,7 @@ def test_contrast_moves_the_base_and_fits_a_head_that_tells_good_from_bad(made, 
 
 def test_contrast_needs_two_texts_of_each_label(made, tiny_base):
     rows = [*(row for row in made.samples(40) if row.label), made.samples(2)[1], *made.preferences(20)]
-    with pytest.raises(CheckFailed, match="two texts of each label"):
+    with pytest.raises(LabelError, match="two texts of each label"):
         fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="contrastive"))
 
 
@@ -231,11 +232,45 @@ def test_few_labels_are_all_cross_fitted_and_many_get_one_development_part(monke
     from quality_judge.train.examples import build_examples
 
     examples = build_examples(made.label_set(made.samples(60)), encoder())
-    assert sorted(set(choose_folds(examples, TrainConfig(folds=3)))) == [0, 1, 2]
+    assert sorted(set(choose_folds(examples, examples, TrainConfig(folds=3)))) == [0, 1, 2]
     monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
-    folds = choose_folds(examples, TrainConfig(folds=3))
+    folds = choose_folds(examples, examples, TrainConfig(folds=3))
     assert sorted(set(folds)) == [-1, 0]
     assert (folds == 0).mean() == pytest.approx(fit.MAX_DEVELOPMENT_SHARE, abs=0.04)
+
+
+@pytest.mark.parametrize("large", [12, 30, 48])
+def test_a_large_group_is_learnt_from_and_not_developed_on(monkeypatch, build, made, large):
+    from quality_judge.train import fit
+
+    monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
+    examples = build([replace(row, group="page" if at < large else None) for at, row in enumerate(made.samples(60))])
+    folds = choose_folds(examples, examples, TrainConfig())
+    assert (folds[:large] == -1).all()
+    assert 0 < (folds == 0).mean() <= fit.MAX_DEVELOPMENT_SHARE
+
+
+def test_copies_that_nobody_labelled_do_not_count_as_labels(monkeypatch, made, tiny_base):
+    from quality_judge.train import fit
+
+    monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
+    config = made.judge_config(tiny_base("bert"), method="frozen", hard_negatives=True)
+    found = fit_judge(made.label_set(made.samples(40)), config)
+    assert found.training["cross_fitted"]
+    assert not np.isnan(found.raw).any()
+
+
+@pytest.mark.parametrize("method", ["frozen", "full"])
+def test_a_weight_that_all_rows_share_changes_nothing(fitted, made, method):
+    found, config, labels = fitted("bert", method=method, hard_negatives=True)
+    lighter = made.label_set([replace(row, weight=2**-10) for row in labels.rows()])
+    np.testing.assert_array_equal(fit_judge(lighter, config).raw, found.raw)
+
+
+def test_heads_of_categories_know_no_weight_of_samples(fitted, made):
+    found, config, labels = fitted("bert", "mixed", method="frozen")
+    rows = [replace(row, weight=2.0) if isinstance(row, Sample) else row for row in labels.rows()]
+    np.testing.assert_allclose(fit_judge(made.label_set(rows), config).category_raw, found.category_raw, rtol=1e-6)
 
 
 def test_with_one_development_part_its_model_is_the_judge_and_no_other_row_is_calibrated_on(

@@ -1,5 +1,7 @@
 """Hard negatives: copies of both kinds, none from what is measured, each in the fold of its original, twins tied."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from quality_judge.attacks import TEXT, mentioning, shipped_attacks
@@ -12,7 +14,7 @@ def parted(copies):
     return copies.samples[:first], copies.samples[first::2], copies.samples[first + 1 :: 2]
 
 
-def test_a_share_of_the_bad_rows_is_dressed_up_and_every_row_has_twins_that_weigh_as_much_as_it(made):
+def test_a_share_of_the_bad_rows_is_dressed_up_and_every_row_has_twins(made):
     samples = made.samples(40)
     copies = attacked_copies(samples, seed=0)
     dressed, trigger, plain = parted(copies)
@@ -21,8 +23,7 @@ def test_a_share_of_the_bad_rows_is_dressed_up_and_every_row_has_twins_that_weig
         assert samples[at].completion in copy.completion != samples[at].completion
         assert (copy.label, copy.prompt, copy.id) == (samples[at].label, samples[at].prompt, None)
     for original, one, other in zip(samples, trigger, plain, strict=True):
-        assert one.completion != other.completion
-        assert one.weight + other.weight == original.weight
+        assert original.completion != one.completion != other.completion
 
 
 def test_bad_rows_are_dressed_by_seen_families_alone(made):
@@ -70,6 +71,18 @@ def test_no_fold_parts_a_copy_from_its_original_and_twins_alone_are_tied(made, e
     assert (examples.ties() == np.arange(len(examples) - copies.twins, len(examples)).reshape(-1, 2)).all()
     assert (examples.pairs() == given.pairs()).all()
     assert not len(given.ties())
+
+
+def test_twins_together_weigh_as_much_as_their_original_and_a_dressed_copy_as_much_as_its_own(made, encoder):
+    samples = [replace(row, weight=1.0 + at % 3) for at, row in enumerate(made.samples(40))]
+    labels = made.label_set(samples)
+    given = build_examples(labels, encoder())
+    examples = with_attacked_copies(given, labels, encoder(), seed=0)
+    copies = attacked_copies(labels.samples, seed=0)
+    dressed, twins = np.split(examples.weight[len(given) :], [len(copies.copied) - copies.twins])
+    np.testing.assert_allclose(dressed, given.weight[copies.copied[: len(dressed)]])
+    np.testing.assert_allclose(twins.reshape(-1, 2).sum(axis=1), given.weight)
+    np.testing.assert_array_equal(examples.weight[: len(given)], given.weight)
 
 
 def test_labels_without_samples_gain_nothing(made, encoder):

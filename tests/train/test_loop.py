@@ -17,7 +17,7 @@ from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.errors import CheckFailed
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
-from quality_judge.train import adapters, losses
+from quality_judge.train import adapters, losses, model_fit
 from quality_judge.train.examples import Examples
 from quality_judge.train.fit import choose_folds, fit_judge
 from quality_judge.train.forward import padded_ids, predicted
@@ -219,7 +219,7 @@ def test_after_the_warm_up_a_little_logistic_loss_stays_beside_kto(build):
 def test_labels_are_learnt_with_the_loss_asked_for_balanced_and_weighted(build, loss, warm, expected):
     rows = [Sample("", "one", True, weight=2.0), Sample("", "two", False), Sample("", "three", False)]
     score = torch.tensor([0.4, 0.2, -1.0])
-    label, weight = torch.tensor([1.0, 0, 0]), torch.tensor([2.0, 1, 1])
+    label, weight = torch.tensor([1.0, 0, 0]), torch.tensor([1.5, 0.75, 0.75])  # the ratios of the rows, 1 in the mean
     options = {"beta": 2.0} if expected is losses.kto else {}
     each = expected(score, label, desirable=1.0, undesirable=1.0, **options)
     found = loss_of(build(rows), score[:, None].numpy(), warm=warm, loss=loss, beta=2.0)
@@ -373,11 +373,57 @@ def test_what_fails_is_tried_again_more_slowly_and_told(tiny_base, made):
     assert np.ptp(found.raw) > 0
 
 
+@pytest.fixture
+def auto_fitter(tiny_base, encoder, build, made):
+    """A function from rows to (a fitter of theirs that tries all methods, their examples)."""
+
+    def make(rows):
+        base, examples = find_base(str(tiny_base("bert"))), build(rows)
+        config = made.judge_config(base.folder, method="auto", epochs=1).train
+        folds = choose_folds(examples, examples, config)
+        return ModelFitter(base, encoder().encoding, examples, folds, config, lambda _: lambda *_: None), examples
+
+    return make
+
+
+def test_the_failure_of_one_method_slows_no_other_and_the_last_fit_is_as_slow_as_the_folds(
+    monkeypatch, auto_fitter, made
+):
+    """Contrast fails once, full always; the two folds and all labels are contrasted at a tenth of the rate."""
+    seen, real = {"contrast": [], "train_model": []}, model_fit.contrast
+
+    def once(*arguments, **settings):
+        seen["contrast"].append((settings["learning_rate"], settings["seed"]))
+        if len(seen["contrast"]) == 1:
+            raise CheckFailed("diverged")
+        real(*arguments, **settings)
+
+    def never(*arguments, **settings):
+        seen["train_model"].append((settings["learning_rate"], settings["seed"]))
+        raise CheckFailed("diverged")
+
+    monkeypatch.setattr(model_fit, "contrast", once)
+    monkeypatch.setattr(model_fit, "train_model", never)
+    fitter, examples = auto_fitter(made.samples(110))
+    fitter.choose(None, given=examples)
+    _, _, _, note = fitter.final("contrastive")
+    assert seen["train_model"] == [(5e-5, 0), (pytest.approx(5e-6), 1)]
+    assert seen["contrast"] == [(1e-4, 0), *[(pytest.approx(1e-5), 1)] * 3]
+    assert note["learning_rate"] == pytest.approx(1e-5)
+
+
+def test_contrast_without_two_texts_of_each_label_is_not_tried_again(auto_fitter, made):
+    good = [row for row in made.samples(120) if row.label]
+    fitter, examples = auto_fitter([*good, made.samples(2)[1]])
+    assert fitter.choose(None, given=examples) == "frozen"
+    assert set(fitter.notes) == {"contrastive was given up"}
+
+
 def test_folds_side_by_side_learn_the_same_bits_as_one_after_another(tiny_base, encoder, build, made):
     examples = build(made.samples(32))
     base = find_base(str(tiny_base("bert")))
     config = made.judge_config(base.folder).train
-    folds = choose_folds(examples, config)
+    folds = choose_folds(examples, examples, config)
 
     def fit(threads):
         torch.set_num_threads(threads)

@@ -313,6 +313,22 @@ def test_suspects_are_written_where_asked_counted_in_the_metrics_and_hold_no_tex
     assert first["completion"] == row["completion"]
 
 
+def test_an_audit_that_fails_costs_no_judge_and_exits_1(programme, monkeypatch, files, tmp_path):
+    from quality_judge.train import audit
+
+    def fails(*_, **options):
+        raise ValueError(PRIVATE)
+
+    monkeypatch.setattr(audit, "audit_labels", fails)
+    arguments = ("--config", files["tiny"], "--labels", files["train"], "--output", tmp_path / "judge")
+    code, said, told = programme("train_judge", *arguments, "--suspects", tmp_path / "suspects.jsonl")
+    assert (code, said["ok"], said["suspects"]) == (1, False, None)
+    assert load_judge(tmp_path / "judge").fingerprint == said["fingerprint"]
+    assert "no suspects are listed: ValueError" in told
+    assert PRIVATE not in told
+    assert not (tmp_path / "suspects.jsonl").exists()
+
+
 def test_suspects_that_cannot_be_written_are_refused_before_anything_is_trained(programme, files, tmp_path):
     arguments = ("--labels", files["train"], "--output", tmp_path / "judge")
     code, said, _ = programme("train_judge", *arguments, "--suspects", tmp_path / "nowhere" / "suspects.jsonl")
