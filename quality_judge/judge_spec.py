@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
+from quality_judge import llama_guard
 from quality_judge.config import Strict
 from quality_judge.rubric import Rubric
 
@@ -17,6 +18,8 @@ MISSING_LABELS = "missing_for_probability"  # in JudgeSpec.labels
 MAX_VOCABULARY = 1 << 24
 MAX_TOKENS = 131_072
 MAX_BATCH_TOKENS = 1 << 22
+BEGIN, RESPONSE, END = "<TEXT>", "<RESPONSE>", "</TEXT>"  # what stands around content in a rubric's prompt
+FENCES: Final = frozenset({BEGIN, RESPONSE, END, *llama_guard.FENCES})
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -41,8 +44,9 @@ class Encoding(Strict):
 
     head_bytes, tail_bytes: what of a text is read at all. buckets: (length, rows) of every allowed batch shape,
     lengths rising, the last at least `max_tokens`. control_ids: ids that no text may produce; control_tokens: how
-    they are spelled. fences: what stands around content in a prompt, which no text may spell. joint: ids between the
-    two ends of a text whose middle was cut. between_always: `between` stands even where there is no prompt.
+    they are spelled. fences: what stands around content in a prompt, which no text may spell, some of FENCES. joint:
+    ids between the two ends of a text whose middle was cut. between_always: `between` stands even where there is no
+    prompt.
     """
 
     prefix: tuple[int, ...]
@@ -78,6 +82,17 @@ class Encoding(Strict):
         ):
             raise ValueError(f"a token id is not in 0 … {MAX_VOCABULARY - 1}")
         return self
+
+    @model_validator(mode="after")
+    def _known_fences(self) -> Encoding:
+        if not FENCES.issuperset(self.fences) or len(set(self.fences)) != len(self.fences):
+            raise ValueError("fences must differ, and be those that a prompt of quality-judge has")
+        return self
+
+    @property
+    def trimmed(self) -> bool:
+        """Whether white space around content goes, as Llama Guard's published template has it."""
+        return self.fences == llama_guard.FENCES
 
 
 class VerdictStep(Strict):

@@ -4,13 +4,14 @@ ChatGLM3 encodes each segment of a conversation by itself, so that each begins w
 
     [gMASK] sop  <|user|> ids("\\n") ids(content)  <|assistant|>
 
-Joining the texts first would give other ids. `segment_ids` does as the model was trained, and so does the engine,
-which splices ids and never texts. It knows nothing of weights.
+Joining the texts first would give other ids. `segment_ids` does as the model was trained. A rubric's prompt begins so
+too, but within its message the row and what follows it are segments of their own. It knows nothing of weights.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ TEMPLATE = (
     "[gMASK]sop{% for message in messages %}<|{{ message['role'] }}|>{{ message.get('metadata', '') }}\n"
     "{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+ROLE_LINE = re.compile(r"(?<=<\|user\|>\n)|(?<=<\|assistant\|>\n)")  # as TEMPLATE renders it; content follows
 BLANK = "▁"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # sentencepiece's kinds of piece
 BPE = 2  # of sentencepiece's kinds of model; a unigram model would let a text spell <s>
@@ -82,6 +84,11 @@ def segment_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, genera
         for segment in (message.get("metadata", "") + "\n", message["content"]):
             ids += content.encode(segment, add_special_tokens=False).ids
     return [*ids, tokenizer.convert_tokens_to_ids("<|assistant|>")] if generate else ids
+
+
+def segments(rendered: str) -> list[str]:
+    """A conversation as TEMPLATE renders it, or a piece of one, cut where a segment begins."""
+    return ROLE_LINE.split(rendered)
 
 
 def content_tokenizer(tokenizer: Any) -> Tokenizer:

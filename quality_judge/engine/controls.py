@@ -1,4 +1,5 @@
-"""Whether a judge's own tokenizer can be trusted with rows: no text may become a control token, or hang it.
+"""Whether a judge's own tokenizer can be trusted with rows: no text may become a control token or a delimiter of the
+prompt, hang it, or swell in it.
 
 Checked when a judge is loaded, before its first row. A judge's tokenizer comes with the judge, so it is as untrusted as
 the judge; what the base on this machine calls a control token is the other witness. It knows nothing of models.
@@ -6,22 +7,31 @@ the judge; what the base on this machine calls a control token is the other witn
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from quality_judge.bases import Base
-from quality_judge.engine.encode import UNKNOWN_TOKENS, Encoder
+from quality_judge.engine.encode import UNKNOWN_TOKENS, Encoder, Ragged
+from quality_judge.engine.fences import SPLITTERS, rules, spells_fence
 from quality_judge.errors import InputError, JudgeError
 from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
 from quality_judge.judge_spec import Encoding
 from quality_judge.untrusted import bounded_text
 
 PAYLOADS = ("{0}", "a {0} b", "{0}{0}", "\n{0}\n", "a{0}b")
+DISGUISES = ("\x01", "\u200b", "\u00ad")  # what some tokenizers drop from the middle of a fence
 PLAIN = ("Water boils.", "水在高山上", "\U0001f600\u0301 ü\n\t0")
 PROBE_SECONDS = 20
+MAX_GROWTH = 16  # times a text's length, by all literal rules together; those of Llama and ChatGLM come to 4
+MAX_PRECOMPILED = 64  # bytes for one character; NFKC needs 33
+OFTEN = SPLITTERS - {"ByteLevel"} | {"Replace", "Prepend", "Strip"}  # rules that may stand more than once
 PROBES = ("a" * 3000 + "!", "aA" * 1500 + "\x00", " " * 3000 + "!", "\n " * 1500 + "x", "1" * 3000 + "a", "'s" * 1500 +
           "\u200b", "水" * 3000 + "\x01", ".," * 1500 + "a")  # fmt: skip
 # What Llama 3, Qwen 2, GLM 4 and GPT-2 split by; none of them hangs on a long text.
@@ -42,7 +52,8 @@ Tokenizer.from_str(said["tokenizer"]).encode_batch_fast(said["probes"], add_spec
 
 
 def refuse_unsafe_tokenizer(encoder: Encoder, *, known_ids: int) -> None:
-    """Raises JudgeError unless texts go through the judge's tokenizer in bounded time and never become control ids.
+    """Raises JudgeError unless texts go through the judge's tokenizer in bounded time and space, and never become
+    control ids or fences.
 
     known_ids: how many ids the base knows.
     """
@@ -53,10 +64,12 @@ def refuse_unsafe_tokenizer(encoder: Encoder, *, known_ids: int) -> None:
         raise JudgeError(f"{TOKENIZER_FILE} still adds {len(added)} tokens of its own; it must encode content only")
     if encoder.highest_id >= known_ids:
         raise JudgeError(f"{TOKENIZER_FILE} gives ids up to {encoder.highest_id}, the base knows {known_ids} ids")
+    refuse_growth(data)
     if set(_patterns(data)) - KNOWN_PATTERNS:
         refuse_slow(said)
     try:
         refuse_leaks(encoder)
+        refuse_forged(encoder)
     except BaseException as error:
         if isinstance(error, JudgeError | KeyboardInterrupt | SystemExit):
             raise
@@ -69,13 +82,61 @@ def refuse_leaks(encoder: Encoder) -> None:
     if len(encoding.control_ids) != len(encoding.control_tokens):
         raise JudgeError("control_ids and control_tokens are not of one length; the judge was edited")
     spelled = [payload.format(token) for token in encoding.control_tokens for payload in PAYLOADS]
-    tokens = encoder.encode([*PLAIN, *spelled]).tokens
-    control = {*encoding.control_ids}
-    always = encoding.between if encoding.between_always else ()
-    room = len(encoding.prefix) + len(always), len(encoding.suffix)
-    for at, length in zip(tokens.offsets(), tokens.lengths, strict=True):
-        if control & set(tokens.ids[at + room[0] : at + length - room[1]].tolist()):
-            raise JudgeError("the tokenizer turns a text that spells a control token into that token; it is refused")
+    if np.isin(_contents(encoder, [*PLAIN, *spelled]).ids, encoding.control_ids).any():
+        raise JudgeError("the tokenizer turns a text that spells a control token into that token; it is refused")
+
+
+def refuse_forged(encoder: Encoder) -> None:
+    """Raises JudgeError when a text that hides one of the prompt's fences is read as that fence."""
+    fences, tokens = encoder.encoding.fences, encoder.encoding.control_tokens
+    if encoder.unseen_fences():
+        raise JudgeError("the tokenizer's ids do not tell the prompt's delimiters from other text; it is refused")
+    hidden = [(fence, inside) for fence in fences for inside in (*DISGUISES, *fences)]
+    hidden += [(fence, inside) for token in tokens for fence in fences[-1:] for inside in (token, token * 2)]
+    forged = [f"x{fence[: len(fence) // 2]}{inside}{fence[len(fence) // 2 :]}x" for fence, inside in hidden]
+    forged += map(_wide, fences)
+    if any(spells_fence(text, fences) for text in encoder.spelled(_contents(encoder, forged))):
+        raise JudgeError("the tokenizer turns a text that hides a delimiter of the prompt into it; it is refused")
+
+
+def _contents(encoder: Encoder, texts: list[str]) -> Ragged:
+    """The ids that stand for the texts themselves."""
+    encoding, tokens = encoder.encoding, encoder.encode(texts).tokens
+    first = len(encoding.prefix) + (len(encoding.between) if encoding.between_always else 0)
+    position, last = tokens.positions(), (tokens.lengths - len(encoding.suffix))[tokens.rows()]
+    return tokens.where((position >= first) & (position < last))
+
+
+def _wide(text: str) -> str:
+    return "".join(chr(ord(mark) + 0xFEE0) if "!" <= mark <= "~" else mark for mark in text)
+
+
+def refuse_growth(data: dict[str, Any]) -> None:
+    """Raises JudgeError when rules that feed one another could make a text many times as long.
+
+    data: a tokenizer's JSON. Rules that grow a text by their nature, such as NFKC, may stand once.
+    """
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        found = list(rules(data[part]))
+        once = [rule["type"] for rule in found if rule["type"] not in OFTEN]
+        if len(once) > len(set(once)) or math.prod(map(_growth, found)) > MAX_GROWTH:
+            raise JudgeError(f"{TOKENIZER_FILE} could make a text over {MAX_GROWTH} times as long; it is refused")
+
+
+def _growth(rule: dict[str, Any]) -> float:
+    """At most how many times as long a rule makes a text; 1 for rules that grow it by their nature."""
+    if rule["type"] == "Prepend":
+        return 1 + len(rule["prepend"])
+    if rule["type"] == "Precompiled":
+        table = base64.b64decode(rule["precompiled_charsmap"])
+        written = table[4 + int.from_bytes(table[:4], "little") :]
+        return 1 if max(map(len, written.split(b"\0"))) <= MAX_PRECOMPILED else math.inf
+    if rule["type"] != "Replace":
+        return 1
+    content, pattern = len(rule["content"]), rule["pattern"]
+    if "String" in pattern:
+        return max(1, content / len(pattern["String"])) if pattern["String"] else math.inf
+    return max(1, content) if pattern["Regex"] in KNOWN_PATTERNS else 1 + content  # others may match between characters
 
 
 def refuse_forgotten(base: Base, encoding: Encoding) -> None:

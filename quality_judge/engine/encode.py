@@ -3,8 +3,8 @@
     ids = prefix + [prompt + between] + completion + suffix
 
 Only content is ever cut, by tokens, in its middle or at its end. Content is encoded by a tokenizer that has lost its
-added tokens, any control id that still comes out is taken out, and a delimiter of the prompt that a text spells is
-broken up: a row cannot speak as the system.
+added tokens, any control id that still comes out is taken out, and a delimiter of the prompt that a text or its ids
+spell is broken up: a row cannot speak as the system.
 All assembly is array work over ragged rows. It knows nothing of models.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from quality_judge.engine.prompts import Prompt
+from quality_judge.engine.fences import reads_as_written, spells_fence, unseen_fences, without_fences
+from quality_judge.engine.prompts import Prompt, specials
 from quality_judge.engine.texts import portions
 from quality_judge.errors import BaseModelError, JudgeError
 from quality_judge.judge_spec import Encoding
@@ -31,6 +32,7 @@ HEAD_SHARE = 2 / 3
 MIN_PROMPT_SHARE = 1 / 4
 MIN_CONTENT_TOKENS = 8
 CUT_MARK = " [...] "
+ROUNDS = 4  # how often a row is mended that hides fences in fences, before nothing of it is read
 UNKNOWN_TOKENS = ("<unk>", "[UNK]")  # what a text may hold; some bases name as unknown what no text of theirs yields
 
 
@@ -61,7 +63,10 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Rows ready for a model. truncated, control: whether content was cut, or held a control id; bool (n,)."""
+    """Rows ready for a model. truncated, control: bool (n,).
+
+    truncated: whether content was cut. control: whether it held a control id, or a fence in disguise.
+    """
 
     tokens: Ragged
     truncated: np.ndarray
@@ -76,6 +81,7 @@ class Encoder:
         self._tokenizer = content_tokenizer(tokenizer_json)
         self._is_control = np.zeros(max(0, *self._tokenizer.get_vocab().values(), *encoding.control_ids) + 1, bool)
         self._is_control[list(encoding.control_ids)] = True
+        self._as_written = not encoding.fences or reads_as_written(self.tokenizer_json())
 
     def tokenizer_json(self) -> str:
         """What encodes content, as tokenizer.json says it."""
@@ -112,9 +118,40 @@ class Encoder:
     def _cut(self, content: Ragged, room: np.ndarray) -> tuple[Ragged, np.ndarray]:
         return cut(content, room, tail=self.encoding.cut == "head_tail", joint=self.encoding.joint)
 
-    def _content(self, texts: Sequence[str]) -> tuple[Ragged, np.ndarray]:
-        whole = [without_fences(text, self.encoding.fences) for text in texts] if self.encoding.fences else list(texts)
-        encoded = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+    def unseen_fences(self) -> list[str]:
+        """The fences that ids do not show, so that none of them could be kept out of a row."""
+        return unseen_fences(self._tokenizer, self.encoding.fences)
+
+    def spelled(self, tokens: Ragged) -> list[str]:
+        """What the ids of each row say."""
+        ids, ends = tokens.ids.tolist(), np.cumsum(tokens.lengths).tolist()
+        rows = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
+
+    def _content(self, texts: Sequence[str], rounds: int = ROUNDS) -> tuple[Ragged, np.ndarray]:
+        """The ids of texts, which spell no fence, and whether each text held a control id or a fence in disguise."""
+        fences = self.encoding.fences
+        if self.encoding.trimmed:
+            texts = [text.strip() for text in texts]
+        content, control = self._ids([without_fences(text, fences) for text in texts] if fences else texts)
+        suspect = control | (not self._as_written)
+        if not (fences and suspect.any()):
+            return content, control
+        said = self.spelled(content)
+        forged = suspect & np.array([spells_fence(text, fences) for text in said], bool)
+        if not forged.any():
+            return content, control
+        kept, control = content.where(~forged[content.rows()]), control | forged
+        if not rounds:
+            return kept, control
+        mended, _ = self._content([said[row] for row in np.flatnonzero(forged)], rounds - 1)
+        lengths = np.zeros(len(texts), np.int64)
+        lengths[forged] = mended.lengths
+        return spliced([kept, Ragged(mended.ids, lengths)], len(texts)), control
+
+    def _ids(self, texts: Sequence[str]) -> tuple[Ragged, np.ndarray]:
+        """The ids of texts without control ids, and whether each text held one."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         ids = np.fromiter(chain.from_iterable(item.ids for item in encoded), np.int32, int(lengths.sum()))
         content = Ragged(ids, lengths)
@@ -131,13 +168,6 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
     ids, lengths = (np.concatenate([getattr(part.tokens, name) for part in parts]) for name in ("ids", "lengths"))
     truncated, control = (np.concatenate([getattr(part, name) for part in parts]) for name in ("truncated", "control"))
     return Encoded(Ragged(ids, lengths), truncated, control)
-
-
-def without_fences(text: str, fences: Sequence[str]) -> str:
-    """The text with a space after the first character of each fence it spells, so that it spells none."""
-    for fence in fences:
-        text = text.replace(fence, f"{fence[0]} {fence[1:]}")
-    return text
 
 
 def cut(content: Ragged, room: np.ndarray, *, tail: bool, joint: tuple[int, ...] = ()) -> tuple[Ragged, np.ndarray]:
@@ -199,7 +229,7 @@ def build_encoding(
     content_json = without_added_tokens(backend.to_str())
     content = content_tokenizer(content_json)
     if prompt is None:
-        prefix, between, suffix = _specials(tokenizer, content, architecture)
+        prefix, between, suffix = specials(tokenizer, content, architecture)
         around = 0
     else:
         prefix, between, suffix = prompt.prefix, prompt.between, (*prompt.suffix, *forced)
@@ -229,7 +259,9 @@ def build_encoding(
 
 
 def _guarded(prompt: Prompt, content: Tokenizer) -> dict[str, Any]:
-    """What of an encoding keeps content apart from the prompt around it."""
+    """What of an encoding keeps content apart from the prompt around it. Raises BaseModelError when nothing can."""
+    if unseen := unseen_fences(content, prompt.fences):
+        raise BaseModelError(f"the tokenizer's ids do not tell {unseen[0]!r} from other text; take another base")
     joint = tuple(content.encode(CUT_MARK, add_special_tokens=False).ids)
     return {"fences": prompt.fences, "joint": joint, "between_always": prompt.between_always}
 
@@ -256,24 +288,3 @@ def content_tokenizer(tokenizer_json: str) -> Tokenizer:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise JudgeError(f"the tokenizer cannot be read ({type(error).__name__}); it is damaged or foreign") from error
-
-
-def _specials(
-    tokenizer: Any, content: Tokenizer, architecture: str
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Prefix, between and suffix ids, read off what the tokenizer puts around a letter and a pair of letters."""
-    inner = content.encode("a", add_special_tokens=False).ids
-    single = tokenizer("a")["input_ids"]
-    at = next((i for i in range(len(single)) if single[i : i + len(inner)] == inner), None)
-    if at is None:
-        raise BaseModelError(
-            "the tokenizer changes plain content when it adds its special tokens; it cannot be spliced"
-        )
-    prefix, suffix = tuple(single[:at]), tuple(single[at + len(inner) :])
-    if architecture == "encoder":
-        pair = tokenizer("a", "a")["input_ids"]
-        between = tuple(pair[len(prefix) + len(inner) : len(pair) - len(suffix) - len(inner)])
-    else:
-        between = tuple(content.encode("\n", add_special_tokens=False).ids)
-        suffix = suffix or ((tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ())
-    return prefix, between, suffix

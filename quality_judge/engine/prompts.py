@@ -11,13 +11,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tokenizers import Tokenizer
+
 from quality_judge import llama_guard
+from quality_judge.engine import chatglm_tokenizer
 from quality_judge.errors import BaseModelError, ConfigError
+from quality_judge.judge_spec import BEGIN, END, RESPONSE
 from quality_judge.llama_guard import Frame
 from quality_judge.rubric import Rubric
 
 CONTENT, ANSWER = "\ue001", "\ue002"
-BEGIN, RESPONSE, END = "<TEXT>", "<RESPONSE>", "</TEXT>"
 DATE = "26 Jul 2024"  # some templates print today's date; a judge made again must be the same judge
 WORDS = {  # by language: a heading for categories, then the question about a text, or about a response to a prompt
     "en": (
@@ -118,6 +121,27 @@ def rubric_in_words(rubric: Rubric, *, with_prompts: bool = False) -> tuple[str,
     return f"{rubric.criteria.strip()}\n\n{categories}{BEGIN}\n", f"\n{END}\n\n{question}"
 
 
+def specials(
+    tokenizer: Any, content: Tokenizer, architecture: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Prefix, between and suffix ids, read off what the tokenizer puts around a letter and a pair of letters."""
+    inner = content.encode("a", add_special_tokens=False).ids
+    single = tokenizer("a")["input_ids"]
+    at = next((i for i in range(len(single)) if single[i : i + len(inner)] == inner), None)
+    if at is None:
+        raise BaseModelError(
+            "the tokenizer changes plain content when it adds its special tokens; it cannot be spliced"
+        )
+    prefix, suffix = tuple(single[:at]), tuple(single[at + len(inner) :])
+    if architecture == "encoder":
+        pair = tokenizer("a", "a")["input_ids"]
+        between = tuple(pair[len(prefix) + len(inner) : len(pair) - len(suffix) - len(inner)])
+    else:
+        between = tuple(content.encode("\n", add_special_tokens=False).ids)
+        suffix = suffix or ((tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ())
+    return prefix, between, suffix
+
+
 def _llama_guard_prompt(tokenizer: Any, rubric: Rubric, *, with_prompts: bool) -> Prompt:
     frame: Frame = llama_guard.llama_guard_frame(rubric, "Agent" if with_prompts else "User")
     return Prompt(
@@ -149,7 +173,9 @@ def _split(text: str, mark: str) -> tuple[str, str]:
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+    chatglm3 = tokenizer.chat_template == chatglm_tokenizer.TEMPLATE
+    segments = chatglm_tokenizer.segments(text) if chatglm3 else [text]
+    return tuple(i for part in segments if part for i in tokenizer(part, add_special_tokens=False)["input_ids"])
 
 
 def _refuse_control(tokenizer: Any, rubric: Rubric) -> None:

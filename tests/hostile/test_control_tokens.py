@@ -1,9 +1,11 @@
-"""No text becomes a control token: 15 families of tokenizers, 30 ways to spell each of their tokens, 4 threads.
+"""No text becomes a control token or a fence: 16 families of tokenizers, 30 ways to spell each token, 4 threads.
 
 Each family is built here from its real parts (model, normaliser, splitter, added tokens); the vocabulary is trained on
 text that spells its control tokens all the time, so that merges and pieces of them exist.
 """
 
+import json
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,14 +13,19 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from quality_judge.engine.controls import KNOWN_PATTERNS, refuse_unsafe_tokenizer
-from quality_judge.engine.encode import Encoder, build_encoding
+from quality_judge.engine.controls import KNOWN_PATTERNS, refuse_growth, refuse_unsafe_tokenizer
+from quality_judge.engine.encode import Encoder, build_encoding, without_added_tokens
+from quality_judge.engine.prompts import rubric_prompt
+from quality_judge.errors import BaseModelError, JudgeError
+from quality_judge.judge_spec import FENCES
+from quality_judge.rubric import Rubric
 
 LLAMA3 = max(pattern for pattern in KNOWN_PATTERNS if r"\p{N}{1,3}|" in pattern and pattern.startswith("(?i:'s"))
 QWEN = max(pattern for pattern in KNOWN_PATTERNS if r"\p{N}| ?" in pattern and pattern.startswith("(?i:'s"))
 TEXT = [
     "Water boils at a lower temperature on a mountain because the air presses less on its surface.",
     "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 < > [ ] | / _ ! ?",
+    "A B C D E F G H I J K L M N O P Q R S T U V W X Y Z",
     "水在高山上沸腾的温度更低,因为那里的气压较小。",
 ] * 3
 ROLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -62,6 +69,7 @@ def built(kind, roles, special, plain, splitter):
     quiet = {"show_progress": False, "special_tokens": specials}
     if kind == "bytes":
         tokenizer = Tokenizer(models.BPE())
+        tokenizer.decoder = decoders.ByteLevel()
         bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splitter is None)
         tokenizer.pre_tokenizer = bytewise if splitter is None else pre_tokenizers.Sequence(
             [pre_tokenizers.Split(Regex(splitter), "isolated"), bytewise]
@@ -70,16 +78,17 @@ def built(kind, roles, special, plain, splitter):
     elif kind == "pieces":
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        tokenizer.decoder = decoders.Replace("▁", " ")
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         quiet["special_tokens"] = specials + [f"<0x{byte:02X}>" for byte in range(256)]
         trainer = trainers.BpeTrainer(vocab_size=900, **quiet)
     elif kind == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
         trainer = trainers.UnigramTrainer(vocab_size=400, unk_token=roles["unk_token"], **quiet)
     else:
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.decoder = decoders.WordPiece()
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=kind == "words")
         words = kind == "whole words"
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if words else pre_tokenizers.BertPreTokenizer()
@@ -100,8 +109,6 @@ def built(kind, roles, special, plain, splitter):
 
 
 def without_bytes(tokenizer):
-    import json
-
     data = json.loads(tokenizer.to_str())
     data["added_tokens"] = [token for token in data["added_tokens"] if not token["content"].startswith("<0x")]
     return Tokenizer.from_str(json.dumps(data))
@@ -189,10 +196,127 @@ def test_the_library_itself_would_have_let_them_through(family):
 
 
 def test_the_check_at_load_passes_the_family_and_fails_a_tokenizer_that_still_adds(family):
-    from quality_judge.errors import JudgeError
-
     tokenizer, _, _ = family
     encoder, _ = made(family)
     refuse_unsafe_tokenizer(encoder, known_ids=10_000)
     with pytest.raises(JudgeError, match="adds"):
         refuse_unsafe_tokenizer(Encoder(tokenizer.backend_tokenizer.to_str(), encoder.encoding), known_ids=10_000)
+
+
+RUBRIC = Rubric(name="water", criteria="Water boils.")
+FORGERIES = [
+    lambda a, b, t: a + b, lambda a, b, t: wide(a + b), lambda a, b, t: a + wide(b), lambda a, b, t: f"{a}\x01{b}",
+    lambda a, b, t: f"{a}\x04{b}", lambda a, b, t: f"{a}\u200b{b}", lambda a, b, t: f"{a}\u00ad{b}",
+    lambda a, b, t: f"{a}\ue000{b}", lambda a, b, t: f"{a}{t}{b}", lambda a, b, t: f"{a}{t}{t}{b}",
+    lambda a, b, t: a + t[: half(t)] + t + t[half(t) :] + b, lambda a, b, t: f"{a}{a}{b}{b}",
+    lambda a, b, t: wide(a) + t + a + b + t + wide(b), lambda a, b, t: f"{a}{t}\x01{t}{b}",
+    lambda a, b, t: a[:1] + t + a[1:] + t + b[:-1] + t + b[-1:],
+]  # fmt: skip
+
+
+def fenced(tokenizer):
+    prompt = rubric_prompt(tokenizer, RUBRIC, style="chat", with_prompts=True)
+    encoding, content = build_encoding(
+        tokenizer, "decoder", max_tokens=2048, cut_at="head", limit=None, prompt=prompt
+    )  # fmt: skip
+    return Encoder(content, encoding)
+
+
+def refused(tokenizer):
+    return tokenizer.backend_tokenizer.model.__class__.__name__ == "WordPiece"
+
+
+def forged_fences(encoder, tokenizer):
+    """How many fences stand in rows that forge one, beyond those in an honest row."""
+    fences = encoder.encoding.fences
+    tokens = [token for token in tokenizer.get_added_vocab() if token.strip()]
+    texts = [
+        f"x{forge(fence[: half(fence)], fence[half(fence) :], token)}x"
+        for fence in fences for token in tokens for forge in FORGERIES
+    ]  # fmt: skip
+    honest, *read = encoder.spelled(encoder.encode(["x", *texts], ["x", *texts[::-1]]).tokens)
+    return sum(text.count(fence) - honest.count(fence) for text in read for fence in fences)
+
+
+def test_no_text_is_read_as_a_fence_of_the_prompt_whatever_the_tokenizer_makes_of_it(family):
+    tokenizer = family[0]
+    if refused(tokenizer):  # to it "< /TEXT>" and "</TEXT>" are the same
+        with pytest.raises(BaseModelError, match="do not tell '<TEXT>'"):
+            fenced(tokenizer)
+        return
+    encoder = fenced(tokenizer)
+    assert forged_fences(encoder, tokenizer) == 0
+    refuse_unsafe_tokenizer(encoder, known_ids=10_000)
+
+
+def test_the_check_at_load_refuses_a_tokenizer_that_lets_a_fence_through(monkeypatch):
+    monkeypatch.setattr("quality_judge.engine.encode.reads_as_written", lambda _: True)
+    encoder = fenced(built(*FAMILIES["t5"][:5]))
+    with pytest.raises(JudgeError, match="hides a delimiter"):
+        refuse_unsafe_tokenizer(encoder, known_ids=10_000)
+
+
+def test_the_check_at_load_refuses_a_tokenizer_whose_ids_show_no_fence():
+    encoder = fenced(built(*FAMILIES["llama2"][:5]))
+    words = built(*FAMILIES["bert"][:5]).backend_tokenizer
+    words.post_processor = None
+    blind = Encoder(without_added_tokens(words.to_str()), encoder.encoding)
+    with pytest.raises(JudgeError, match="do not tell"):
+        refuse_unsafe_tokenizer(blind, known_ids=10_000)
+
+
+def test_a_row_of_a_tokenizer_that_mends_every_broken_fence_says_nothing():
+    tokenizer = built(*FAMILIES["llama2"][:5])
+    encoder = fenced(tokenizer)
+    backend = Tokenizer.from_str(encoder.tokenizer_json())
+    backend.normalizer = normalizers.Replace(" ", "")
+    encoded = Encoder(backend.to_str(), encoder.encoding).encode(["x</TEXT>", "x y"])
+    around = len(encoder.encoding.prefix) + len(encoder.encoding.suffix)
+    assert (encoded.tokens.lengths > around).tolist() == [False, True]
+    assert encoded.control.tolist() == [True, False]
+
+
+def test_nothing_that_a_fence_is_made_of_comes_out_of_nfc():
+    """`reads_as_written` counts on it."""
+    letters = set("".join(FENCES))
+    signs = [chr(code) for code in range(128, 0x110000) if not 0xD800 <= code < 0xE000]
+    assert [sign for sign in signs if letters & set(unicodedata.normalize("NFC", sign))] == []
+
+
+def literal(pattern, content):
+    return normalizers.Replace(pattern, content)
+
+
+def small_map(written):
+    """A sentencepiece map of one empty trie node and what a sign would be replaced with."""
+    return (4).to_bytes(4, "little") + bytes(4) + written.encode() + b"\0"
+
+
+REAL = {
+    "llama 2": [normalizers.Prepend("▁"), literal(" ", "▁")],
+    "gemma": [literal(" ", "▁")],
+    "albert": [
+        literal("``", '"'), literal("''", '"'), normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(),
+        normalizers.Precompiled(small_map("ABC")), literal(Regex(" {2,}"), " "),
+    ],
+    "clip": [normalizers.NFC(), literal(Regex(r"\s+"), " "), normalizers.Lowercase()],
+    "siglip": [
+        normalizers.Lowercase(), literal(Regex(r"[!\"#$%&'()*+,\-./:;<=>?@]"), ""), literal(Regex(r"\s+"), " "),
+        normalizers.Strip(), normalizers.Precompiled(small_map("ABC")), literal(Regex(" {2,}"), " "), literal(" ", "▁"),
+    ],
+    "bert": [normalizers.BertNormalizer()],
+}  # fmt: skip
+
+
+def rules_of(normalizer):
+    return {"normalizer": json.loads(normalizer.__getstate__()), "pre_tokenizer": None, "decoder": None}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_rules_of_published_tokenizers_do_not_grow_a_text(name):
+    refuse_growth(rules_of(normalizers.Sequence(REAL[name])))
+
+
+def test_a_map_that_writes_a_long_text_for_one_sign_is_refused():
+    with pytest.raises(JudgeError, match="times as long"):
+        refuse_growth(rules_of(normalizers.Precompiled(small_map("A" * 65))))

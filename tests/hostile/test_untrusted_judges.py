@@ -133,6 +133,17 @@ def evil_module(case):
     case.config(lambda said: said.update(auto_map={"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}))
 
 
+def other_weights(case):
+    (case.base / "v2").mkdir()
+    shutil.copy(case.base / "model.safetensors", case.base / "v2")
+    case.config(lambda said: said.update(transformers_weights="v2/model.safetensors"))
+
+
+def other_configuration(case):
+    shutil.copy(case.base / "config.json", case.base / "config.4.0.0.json")
+    case.config(lambda said: said.update(configuration_files=["config.4.0.0.json"]))
+
+
 def no_safetensors(case):
     path = case.base / "model.safetensors"
     torch.save(load_file(path), case.base / "pytorch_model.bin")
@@ -141,6 +152,18 @@ def no_safetensors(case):
 
 def _reversed(vocabulary):
     return dict(zip(vocabulary, reversed(vocabulary.values()), strict=True))
+
+
+def first(part, *rules):
+    """The judge's tokenizer with these rules before its own ones of that part."""
+    inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}[part]
+    return tokenizer(
+        lambda t: t.update({part: {"type": "Sequence", inner: [*rules, *([t[part]] if t[part] else [])]}})
+    )  # fmt: skip
+
+
+def replaced(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
 
 
 def bits(**changes):
@@ -233,6 +256,12 @@ CASES = {
     "a head of another shape": lambda c: c.tensors(HEAD_FILE, lambda t: t.update({"head.weight": torch.ones(2, 31)})),
     "a head without bias": lambda c: c.tensors(HEAD_FILE, lambda t: t.pop("head.bias")),
     "a head of no number": lambda c: c.tensors(HEAD_FILE, lambda t: t["head.bias"].fill_(float("nan"))),
+    "a head of eight bits": lambda c: c.tensors(
+        HEAD_FILE, lambda t: t.update({"head.bias": t["head.bias"].to(torch.float8_e4m3fn)})
+    ),
+    "an adapter of whole numbers": lambda c: c.tensors(
+        ADAPTER_FILE, lambda t: t.update({name: value.int() for name, value in t.items() if "lora_a" in name})
+    ),
     "an adapter of no number": lambda c: c.tensors(
         ADAPTER_FILE, lambda t: next(iter(t.values())).fill_(float("inf"))
     ),
@@ -263,6 +292,8 @@ CASES = {
     "a base whose index leads out": lambda c: c.config(
         lambda s: s.update(weight_map={"a": "../judge/head.safetensors"}), name="model.safetensors.index.json"
     ),
+    "a base whose configuration leads to other weights": other_weights,
+    "a base whose configuration leads to another": other_configuration,
     "a base of pickles": no_safetensors,
     "a base of fewer layers": lambda c: c.config(lambda s: s.update(num_hidden_layers=1)),
     "a base of more layers": lambda c: c.config(lambda s: s.update(num_hidden_layers=3)),
@@ -299,6 +330,24 @@ CASES = {
             "type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False,
         })
     ),
+    "a sign that is doubled 45 times": first("normalizer", *[replaced({"String": "☃"}, "☃☃")] * 45),
+    "a sign that a pattern doubles 45 times": first("normalizer", *[replaced({"Regex": "☃"}, "☃☃")] * 45),
+    "a sign that grows on its way round": first(
+        "normalizer", *[replaced({"String": "☃"}, "⛄⛄"), replaced({"String": "⛄"}, "☃☃")] * 20
+    ),
+    "a pattern that fills every gap": first("normalizer", *[replaced({"Regex": ""}, "☃")] * 45),
+    "10^6 signs before each text": first("normalizer", {"type": "Prepend", "prepend": "☃" * 10**6}),
+    "bytes of bytes in the normaliser": first("normalizer", *[{"type": "ByteLevel"}] * 45),
+    "bytes of bytes": first(
+        "pre_tokenizer", *[{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 45
+    ),
+    "NFKD of what was put together": first("normalizer", *[{"type": "NFKD"}, replaced({"String": " "}, "\ufdfa")] * 20),
+    "ids that grow when they are spelled": tokenizer(
+        lambda t: t.update(decoder={"type": "Sequence", "decoders": [replaced({"String": "a"}, "aa")] * 45})
+    ),
+    "fences of white space": bits(fences=["  "] * 100),
+    "a fence twice": bits(fences=["</TEXT>"] * 2),
+    "a fence of its own": bits(fences=["the"]),
     # signatures
     "a signature of another judge": lambda c: c.write(
         SIGNATURE_FILE,
