@@ -11,6 +11,7 @@ resident set of any of its Python workers, read from /proc, and the private part
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -73,10 +74,11 @@ def write_corpus(folder: Path, texts: list[str], rows: int) -> None:
 
 
 class Watch(threading.Thread):
-    """Reads how large this process's Python workers are, until told to stop. peaks: bytes, by field."""
+    """Reads how large the Python workers under `process` are, until told to stop. peaks: bytes, by field."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: int) -> None:
         super().__init__(daemon=True)
+        self.process = process
         self.peaks = dict.fromkeys(FIELDS.values(), 0)
         self.ended = threading.Event()
 
@@ -84,17 +86,23 @@ class Watch(threading.Thread):
         """Looks every EVERY_SECONDS."""
         while not self.ended.wait(EVERY_SECONDS):
             for status in Path("/proc").glob("[0-9]*/status"):
-                self._look(status)
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    self._look(status)
 
     def _look(self, status: Path) -> None:
-        try:
-            if b"pyspark.daemon" not in (status.parent / "cmdline").read_bytes():
-                return
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        except OSError:  # it has ended meanwhile
+        if b"pyspark.daemon" not in (status.parent / "cmdline").read_bytes():
             return
+        lines = above = _lines(status)
+        while (parent := int(above["PPid"])) != self.process:
+            if not parent:  # a worker of another job
+                return
+            above = _lines(Path(f"/proc/{parent}/status"))
         for field, name in FIELDS.items():
             self.peaks[name] = max(self.peaks[name], int(lines[field].split()[0]) << 10 if field in lines else 0)
+
+
+def _lines(status: Path) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
 
 
 def measured(judge: Path, corpus: Path) -> dict[str, float]:
@@ -103,7 +111,7 @@ def measured(judge: Path, corpus: Path) -> dict[str, float]:
 
     from quality_judge.spark import score, spark_session
 
-    session, watch, started = spark_session("memory"), Watch(), time.perf_counter()
+    session, watch, started = spark_session("memory"), Watch(os.getpid()), time.perf_counter()
     watch.start()
     scored = session.read.parquet(str(corpus)).transform(score(load_judge(judge)))
     failed = scored.select(RAW_COLUMN, CODE_COLUMN).where(F.col(CODE_COLUMN) != OK).count()

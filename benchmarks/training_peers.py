@@ -18,7 +18,7 @@ import torch
 PEERS = ("setfit", "cross_encoder", "data_juicer", "trl_reward", "trl_kto")
 OF_THIS_PROJECT = ("data_juicer", "trl_reward", "trl_kto")  # run by the interpreter of this project
 LABELS_ALONE, ORDERS_ALONE = ("setfit", "data_juicer", "trl_kto"), ("trl_reward",)
-SETFIT_ITERATIONS = ((64, 20), (10**12, 5))  # its default is 20; fewer, so that hundreds of labels end at all
+SETFIT_WHOLE_LABELS = 200  # so many labels have all the pairs of its default, as many as their square; more have 5 each
 KTO_PROMPT = "Write a text."  # where a set has none: KTOTrainer wants one
 SEED = 0
 
@@ -45,7 +45,7 @@ def setfit(task: dict) -> np.ndarray:
     model = SetFitModel(model_body=SentenceTransformer(base_folder()), model_head=_logistic())
     rows = task["train"]
     data = Dataset.from_dict({"text": [joined(p, t) for p, t, _ in rows], "label": [label for _, _, label in rows]})
-    iterations = next(count for most, count in SETFIT_ITERATIONS if len(rows) <= most)
+    iterations = None if len(rows) <= SETFIT_WHOLE_LABELS else 5
     arguments = TrainingArguments(seed=SEED, report_to="none", num_iterations=iterations)
     Trainer(model=model, args=arguments, train_dataset=data).train()
     probability = np.asarray(model.predict_proba([joined(p, t) for p, t in task["test"]]))[:, 1]

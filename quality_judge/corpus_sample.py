@@ -2,20 +2,22 @@
 
     Parquet      rows are counted from the footers; the sample comes from row groups drawn in proportion to their rows
     JSON lines   whole lines from blocks at random places; the number of rows is estimated from bytes
-    CSV          the first records of files drawn at random; the number of rows is estimated from bytes
+    CSV          as many bytes from the beginnings of files; the number of rows is estimated from bytes
 
-It knows nothing of judges. Files must lie on a file system of this machine.
+Every row has the same chance, however the rows are spread over files (of CSV: every row near the beginning of its
+file), and none is drawn twice. It knows nothing of judges. Files must lie on a file system of this machine.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,21 +25,26 @@ import pyarrow.parquet as pq
 
 from quality_judge.errors import ConfigError, CorpusError, listed
 
-ROW_GROUPS = 20
-FILES_READ = 16
-BLOCK_BYTES = 1 << 18
+ROW_GROUPS = 20  # that many draws of row groups give the sample when all are large; small ones are drawn more often
+ROWS_READ_PER_ROW = 1000  # a draw takes one row of so many, so that 1,000 rows of small groups cost a million to read
+BLOCKS = 256
+BLOCK_BYTES = 1 << 14
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+Part: TypeAlias = tuple[dict[str, Any] | None, int, int]  # a record, None if it is broken; its bytes; where it was read
+Block: TypeAlias = tuple[Path, int, int, int]  # a file, the first byte, how many bytes, and the number of the block
 
 
 @dataclass(frozen=True)
 class CorpusSample:
     """Rows of a corpus. columns: large_binary arrays by name.   rows: of the whole corpus, an estimate unless `exact`.
 
+    cluster: int64 (n,), the same for rows that were read from one place and may be alike.
     drawn: in words, where the sample comes from.
     """
 
     columns: Mapping[str, pa.Array]
+    cluster: np.ndarray
     rows: int
     exact: bool
     bytes: int
@@ -63,7 +70,7 @@ def sample_corpus(
     try:
         if kind == "parquet":
             return _from_parquet(files, columns, rows, generator)
-        parts = list(_json_parts(files, generator) if kind == "json" else _csv_parts(files, rows, generator))
+        parts = list((_json_parts if kind == "json" else _csv_parts)(_blocks(files, generator)))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise CorpusError(f"{path} cannot be read as {kind} ({type(error).__name__}); check its format") from None
     return _from_lines(files, columns, rows, parts, generator, csv_files=kind == "csv")
@@ -100,42 +107,59 @@ def _format_of(files: Sequence[Path]) -> str:
 def _from_parquet(
     files: Sequence[Path], columns: Sequence[str], rows: int, generator: np.random.Generator
 ) -> CorpusSample:
-    groups = [
-        (file, number, metadata.row_group(number).num_rows)
-        for file in files
-        for metadata in [pq.read_metadata(file)]
-        for number in range(metadata.num_row_groups)
-    ]
+    groups = [group for file in files for group in _row_groups(file)]
     counts = np.array([count for _, _, count in groups], dtype=np.int64)
     total = int(counts.sum())
     if total == 0:
         raise CorpusError(f"{files[0].parent} has no rows; there is nothing to plan")
-    some = min(ROW_GROUPS, int((counts > 0).sum()))
-    chosen = np.sort(generator.choice(len(groups), size=some, replace=False, p=counts / total))
-    every = counts[chosen].sum() == total  # else groups were drawn by their rows, and each gives as many
-    shares = counts[chosen] / total if every else np.full(some, 1 / some)
-    parts = []
-    for index, share in zip(chosen, shares, strict=True):
-        file, number, count = groups[index]
-        wanted = np.sort(generator.permutation(count)[: math.ceil(rows * share)])
-        parts.append(_row_group(file, number, columns).take(pa.array(wanted)))
+    hits, each = _hits(counts, rows, generator)
+    parts, clusters, before = [], [], np.cumsum(hits) - hits
+    for file, chosen in groupby(np.flatnonzero(hits), key=lambda index: groups[index][0]):
+        with pq.ParquetFile(file) as opened:
+            _refuse_unfit(opened.schema_arrow, columns, file)
+            for index in chosen:
+                wanted = generator.permutation(counts[index])[: hits[index] * each[index]]
+                parts.append(_row_group(opened, groups[index][1], columns).take(pa.array(wanted)))
+                clusters.append(before[index] + np.arange(len(wanted)) // each[index])
     table = pa.concat_tables(parts)
-    picked = table.take(pa.array(np.sort(generator.permutation(len(table))[:rows])))
-    drawn = f"{len(picked)} rows at random from {some} of {len(groups)} row groups"
+    drawn = f"{len(table)} rows at random from {len(parts)} of {len(groups)} row groups"
     size = sum(file.stat().st_size for file in files)
-    held = {name: picked.column(name).combine_chunks() for name in columns}
-    return CorpusSample(held, total, True, size, len(files), drawn)
+    held = {name: table.column(name).combine_chunks() for name in columns}
+    return CorpusSample(held, np.concatenate(clusters), total, True, size, len(files), drawn)
 
 
-def _row_group(file: Path, number: int, columns: Sequence[str]) -> pa.Table:
-    """One row group as large_binary columns; a column that this file lacks is null, as Spark merges schemas."""
-    with pq.ParquetFile(file) as opened:
-        schema = opened.schema_arrow
-        _refuse_missing(columns, schema.names, file)
-        for name in columns:
-            if not any(is_kind(schema.field(name).type) for is_kind in TEXT_KINDS):
-                raise CorpusError(f"column {name!r} is of type {schema.field(name).type}; expected string or binary")
-        table = opened.read_row_group(number, columns=list(columns))
+def _row_groups(file: Path) -> Iterator[tuple[Path, int, int]]:
+    """(file, number, rows) of each of its row groups."""
+    metadata = pq.read_metadata(file)
+    for number in range(metadata.num_row_groups):
+        yield file, number, metadata.row_group(number).num_rows
+
+
+def _hits(counts: np.ndarray, rows: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How often each row group is drawn, and how many rows it gives each time; both int64 (groups,).
+
+    Systematic sampling in random order: a group is drawn as often as `rows` and its size ask for, rounded down or up.
+    So each row has the same chance, and no group is asked for more rows than it has.
+    """
+    share = min(1.0, rows / int(counts.sum()))
+    most = -(-rows // ROW_GROUPS) if share < 0.5 else 1
+    each = np.clip(-(-counts // ROWS_READ_PER_ROW), 1, most)
+    order = generator.permutation(len(counts))
+    hits = np.empty_like(counts)
+    hits[order] = np.diff(np.floor(np.cumsum((share * counts / each)[order]) + generator.random()), prepend=0)
+    return hits, each
+
+
+def _refuse_unfit(schema: pa.Schema, columns: Sequence[str], file: Path) -> None:
+    _refuse_missing(columns, schema.names, file)
+    for name in columns:
+        if not any(is_kind(schema.field(name).type) for is_kind in TEXT_KINDS):
+            raise CorpusError(f"column {name!r} is of type {schema.field(name).type}; expected string or binary")
+
+
+def _row_group(opened: pq.ParquetFile, number: int, columns: Sequence[str]) -> pa.Table:
+    """One row group as large_binary columns."""
+    table = opened.read_row_group(number, columns=list(columns))
     return table.select(list(columns)).cast(pa.schema([(name, pa.large_binary()) for name in columns]))
 
 
@@ -146,45 +170,59 @@ def _refuse_missing(columns: Sequence[str], names: Sequence[str], file: Path) ->
 
 
 def _from_lines(
-    files: Sequence[Path], columns: Sequence[str], rows: int, parts: Sequence[tuple[dict[str, Any] | None, int]],
-    generator: np.random.Generator, *, csv_files: bool,
+    files: Sequence[Path], columns: Sequence[str], rows: int, parts: Sequence[Part], generator: np.random.Generator, *,
+    csv_files: bool,
 ) -> CorpusSample:  # fmt: skip
-    """The sample from (record, bytes it takes) of each record that was read; a record of None cannot be parsed."""
-    records, read = [record for record, _ in parts], sum(size for _, size in parts)
-    if not records:
+    """The sample from all that was read."""
+    if not parts:
         raise CorpusError(f"{files[0].parent} has no rows; there is nothing to plan")
-    names = sorted({name for record in records if record for name in record})
+    names = sorted({name for record, _, _ in parts if record for name in record})
     _refuse_missing(columns, names, files[0])
     total = sum(file.stat().st_size for file in files)
-    picked = [records[index] or {} for index in np.sort(generator.permutation(len(records))[:rows])]
+    whole = total <= BLOCKS * BLOCK_BYTES
+    picked = [parts[index] for index in np.sort(generator.permutation(len(parts))[:rows])]
     held = {
-        name: pa.array([_bytes(record.get(name), name) for record in picked], pa.large_binary()) for name in columns
+        name: pa.array([_bytes((record or {}).get(name), name) for record, _, _ in picked], pa.large_binary())
+        for name in columns
     }
+    cluster = np.arange(len(picked)) if whole else np.array([place for _, _, place in picked])
     where = "the beginnings of files drawn at random" if csv_files else "blocks at random places"
-    estimate = len(records) if read >= total else round(len(records) * total / read)
-    drawn = f"{len(picked)} of {len(records)} rows read from {where}"
-    return CorpusSample(held, estimate, read >= total, total, len(files), drawn)
+    estimate = len(parts) if whole else round(len(parts) * total / sum(size for _, size, _ in parts))
+    drawn = f"{len(picked)} of {len(parts)} rows read from {'all files' if whole else where}"
+    return CorpusSample(held, cluster, estimate, whole, total, len(files), drawn)
 
 
-def _json_parts(files: Sequence[Path], generator: np.random.Generator) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Records of whole lines from up to FILES_READ blocks; all of them when the corpus is no larger."""
-    sizes = np.array([file.stat().st_size for file in files], dtype=np.int64)
-    if sizes.sum() <= FILES_READ * BLOCK_BYTES:
-        places = [(file, 0, int(size)) for file, size in zip(files, sizes, strict=True)]
-    else:
-        chosen = generator.choice(len(files), size=FILES_READ, p=sizes / sizes.sum())
-        places = [
-            (files[index], int(generator.integers(0, max(1, sizes[index] - BLOCK_BYTES))), BLOCK_BYTES)
-            for index in chosen
-        ]
-    for file, start, length in places:
+def _blocks(files: Sequence[Path], generator: np.random.Generator) -> Iterator[Block]:
+    """BLOCKS at equal distances, the first at a random place of all files laid end to end; they do not overlap.
+
+    Every byte has the same chance. A block that goes on in the next file comes in pieces. All files when they are no
+    larger.
+    """
+    sizes = [file.stat().st_size for file in files]
+    total, ends = sum(sizes), np.cumsum(sizes)
+    if total <= BLOCKS * BLOCK_BYTES:
+        yield from ((file, 0, size, 0) for file, size in zip(files, sizes, strict=True))
+        return
+    start = int(generator.integers(total))
+    for block in range(BLOCKS):
+        at, left = (start + block * total // BLOCKS) % total, BLOCK_BYTES
+        while left:
+            index = int(np.searchsorted(ends, at, side="right"))
+            length = min(left, int(ends[index]) - at)
+            yield files[index], at - int(ends[index]) + sizes[index], length, block
+            at, left = (at + length) % total, left - length
+
+
+def _json_parts(blocks: Iterator[Block]) -> Iterator[Part]:
+    """The lines that begin in a block."""
+    for file, start, length, block in blocks:
         with file.open("rb") as opened:
-            opened.seek(start)
             if start:
+                opened.seek(start - 1)
                 opened.readline()  # the end of a line whose beginning lies before
             while opened.tell() < start + length and (line := opened.readline()):
                 if line.strip():
-                    yield _parsed(line), len(line)
+                    yield _parsed(line), len(line), block
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -195,19 +233,23 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _csv_parts(
-    files: Sequence[Path], rows: int, generator: np.random.Generator
-) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """The first records of up to FILES_READ files; quoted line breaks allow no start in the middle."""
-    chosen = np.sort(generator.permutation(len(files))[:FILES_READ])
-    for index in chosen:
-        with files[index].open("rb") as opened:
+def _csv_parts(blocks: Iterator[Block]) -> Iterator[Part]:
+    """Records of as many bytes as the blocks have, from the beginnings of their files.
+
+    A start in the middle is not possible: a line break in quotes looks like the end of a record.
+    """
+    lengths: Counter[Path] = Counter()
+    for file, _, length, _ in blocks:
+        lengths[file] += length
+    for place, (file, length) in enumerate(lengths.items()):
+        with file.open("rb") as opened:
             start = 0
             lines = (line.decode("utf-8", "replace") for line in iter(opened.readline, b""))
-            for number, record in enumerate(csv.DictReader(lines)):
-                yield {key: value for key, value in record.items() if isinstance(key, str)}, opened.tell() - start
+            for record in csv.DictReader(lines):
+                fields = {key: value for key, value in record.items() if isinstance(key, str)}
+                yield fields, opened.tell() - start, place
                 start = opened.tell()
-                if number + 1 >= -(-rows // len(chosen)):
+                if start >= length:
                     break
 
 

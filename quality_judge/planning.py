@@ -27,11 +27,11 @@ from quality_judge.engine.texts import read_texts
 from quality_judge.errors import ConfigError
 from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
 from quality_judge.scores import CODES, FLAGS, OK, TRUNCATED
+from quality_judge.stats.clustered import clustered_interval
 from quality_judge.untrusted import bounded_text
 
 WARM_ROWS = 64
 BAR = 40
-NORMAL_95 = 1.96
 
 
 def make_plan(
@@ -51,7 +51,7 @@ def make_plan(
     measured = _measured(scorer, *columns)
     device = "GPU" if gpu_count() else "CPU"
     of = {"device": device, "precision": scorer.precision, "threads": scorer.threads, **measured}
-    tokens = _tokens(scorer.judge, *columns)
+    tokens = _tokens(scorer.judge, *columns, sample.cluster)
     corpus = {"rows": sample.rows, "rows_exact": sample.exact, "bytes": sample.bytes, "files": sample.files}
     return {
         "judge": scorer.judge.fingerprint, "corpus": corpus,
@@ -75,7 +75,7 @@ def _measured(scorer: Scorer, texts: pa.Array, prompts: pa.Array | None) -> dict
     }  # fmt: skip
 
 
-def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None) -> dict[str, Any]:
+def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None, cluster: np.ndarray) -> dict[str, Any]:
     """The lengths of the rows that can be scored, as the model sees them: mean, histogram by bucket, padding."""
     encoding = judge.spec.encoding
     bounds = {"head_bytes": encoding.head_bytes, "tail_bytes": encoding.tail_bytes}
@@ -87,10 +87,11 @@ def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None) -> dict[str
     edges = [length for length, _ in encoding.buckets]
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
     computed = sum(batch.length * len(batch.rows) for batch in plan_batches(lengths, encoding.buckets))
-    spread = NORMAL_95 * float(lengths.std()) / math.sqrt(len(lengths)) if len(lengths) > 1 else 0.0
+    mean = float(lengths.mean()) if len(lengths) else 0.0
+    interval = clustered_interval(lengths, cluster[rows.to_numpy()]) if len(lengths) else None
     return {
-        "tokens": int(lengths.sum()), "mean_tokens": float(lengths.mean()) if len(lengths) else 0.0,
-        "mean_tokens_95": spread, "max_tokens": encoding.max_tokens,
+        "tokens": int(lengths.sum()), "mean_tokens": mean,
+        "mean_tokens_95": None if interval is None else interval[1] - mean, "max_tokens": encoding.max_tokens,
         "histogram": {str(edge): int(count) for edge, count in zip(edges, counts, strict=True)},
         "padding": 1 - int(lengths.sum()) / computed if computed else 0.0,
     }  # fmt: skip
@@ -100,14 +101,15 @@ def _estimate(
     sample: CorpusSample, measured: dict[str, Any], tokens: dict[str, Any], device: str, workers: int,
     gpus: int | None, price: float | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Hours on all workers together, with what the spread of lengths in the sample leaves open."""
+    """Hours on all workers together, with what the spread of lengths in the sample leaves open, where it says so."""
     asked, wanted = ("GPU", gpus) if gpus is not None else (device, workers)
     if asked != device:
         return {"workers": wanted, "of": asked, "hours": None, "hours_95": None, "cost": None}
     hours = sample.rows / measured["rows_per_second"] / 3600 / wanted
-    share = tokens["mean_tokens_95"] / tokens["mean_tokens"] if tokens["mean_tokens"] else 0.0
+    share = None if tokens["mean_tokens_95"] is None else tokens["mean_tokens_95"] / tokens["mean_tokens"]
     return {
-        "workers": wanted, "of": device, "hours": hours, "hours_95": [hours * max(0.0, 1 - share), hours * (1 + share)],
+        "workers": wanted, "of": device, "hours": hours,
+        "hours_95": None if share is None else [hours * max(0.0, 1 - share), hours * (1 + share)],
         "cost": None if price is None else hours * wanted * price,
     }  # fmt: skip
 
@@ -136,11 +138,13 @@ def _said(estimate: dict[str, Any]) -> str:
     who = f"{estimate['workers']} {estimate['of']} worker{'s' if estimate['workers'] != 1 else ''}"
     if estimate["hours"] is None:
         return f"on {who}: nothing is claimed, there is no GPU here; run this command on a machine that has one"
-    low, high = estimate["hours_95"]
+    spread = "the sample does not say how far off that may be"
+    if estimate["hours_95"] is not None:
+        spread = "{:,.2f} to {:,.2f} by the spread of lengths in the sample".format(*estimate["hours_95"])
     cost = "" if estimate["cost"] is None else f", cost {estimate['cost']:,.2f}"
     return (
-        f"whole corpus on {who} like this one: {estimate['hours']:,.2f} hours ({low:,.2f} to {high:,.2f} by the spread "
-        f"of lengths in the sample){cost}; start-up, reading and writing come on top"
+        f"whole corpus on {who} like this one: {estimate['hours']:,.2f} hours ({spread})"
+        f"{cost}; start-up, reading and writing come on top"
     )
 
 

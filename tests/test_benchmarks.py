@@ -163,6 +163,28 @@ def test_the_memory_benchmark_runs_in_a_small_form(tmp_path):
     assert 0.8 < found["resident_memory_grew"] < 2  # kilobytes of text: neither a leak nor a worker that was not seen
 
 
+def test_the_memory_benchmark_sees_its_own_workers_and_not_those_of_another_job():
+    from memory import EVERY_SECONDS, Watch
+
+    wait = "print(flush=True); input()"
+    start_worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {wait!r}, 'pyspark.daemon'])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    jobs = [subprocess.Popen([sys.executable, "-c", code], **pipes) for code in (start_worker, wait)]
+    for job in jobs:
+        job.stdout.readline()
+    watches = [Watch(job.pid) for job in jobs]
+    for watch in watches:
+        watch.start()
+    watches[0].ended.wait(20 * EVERY_SECONDS)
+    for watch, job in zip(watches, jobs, strict=True):
+        watch.ended.set()
+        watch.join()
+        job.communicate(b"\n")
+    own, other = ([*watch.peaks.values()] for watch in watches)
+    assert all(own)
+    assert other == [0, 0]
+
+
 def test_the_scoring_benchmark_runs_in_its_short_form(tmp_path):
     found = in_short("scoring", ["--short"], tmp_path / "found.json")["judges"]["MiniLM, scalar"]
     assert {name: each.get("failed") for name, each in found["contenders"].items()} == {"engine": None, "loop": None}

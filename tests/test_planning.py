@@ -14,6 +14,7 @@ from quality_judge.corpus_sample import sample_corpus
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.errors import ConfigError, CorpusError, InputError
 from quality_judge.planning import in_words, make_plan
+from quality_judge.stats.clustered import clustered_interval
 
 CANARY = "canary-078-05-1120"
 TEXTS = [f"{CANARY} 水 water {i} " * (1 + i % 40) for i in range(3000)]
@@ -62,12 +63,88 @@ def test_rows_of_parquet_are_counted_from_footers_and_the_sample_is_as_long_on_a
     assert (sample.rows, sample.exact, sample.files, len(sample)) == (3000, True, 2, 1000)
     lengths = np.array([len(value.as_py()) for value in sample.columns["text"]])
     assert abs(lengths.mean() / np.mean([len(text.encode()) for text in TEXTS]) - 1) < 0.25
-    assert len(sample_corpus(corpus, ["text"], rows=10_000)) <= 3000
+    assert sorted(sample_corpus(corpus, ["text"], rows=10_000).columns["text"].to_pylist()) == sorted(
+        text.encode() for text in TEXTS
+    )
+
+
+def write_groups(file, groups):
+    """A Parquet file with one row group of each of `groups`, lists of texts."""
+    with pq.ParquetWriter(file, pa.schema([("text", pa.string())])) as opened:
+        for texts in groups:
+            opened.write_table(pa.table({"text": texts}), row_group_size=len(texts))
+
+
+def drawn_of(sample):
+    """The rows as text, of which none may have been drawn twice."""
+    found = [value.as_py().decode() for value in sample.columns["text"]]
+    assert len(set(found)) == len(found)
+    return found
+
+
+def test_tiny_row_groups_beside_large_ones_give_no_more_than_their_share(tmp_path):
+    """A tiny group gives a row or none, in systematic draws, so the sum varies less than Poisson's: 5 of its standard
+    deviations are passed with P < 1e-6."""
+    large = [[f"large {group} {row}" for row in range(10_000)] for group in range(3)]
+    write_groups(tmp_path / "a.parquet", [*large, *([f"tiny {g} {row}" for row in range(10)] for g in range(100))])
+    samples = [drawn_of(sample_corpus(tmp_path, ["text"], rows=300, seed=seed)) for seed in range(40)]
+    tiny, expected = sum(row.startswith("tiny") for rows in samples for row in rows), 40 * 300 * 1000 / 31_000
+    assert abs(tiny - expected) < 5 * expected**0.5
+    assert all(abs(len(rows) - 300) <= 20 for rows in samples)
+
+
+def test_every_row_group_gives_its_share_where_groups_give_several_rows_at_a_time(tmp_path, monkeypatch):
+    """A group's draws are one of two neighbours, so over n samples they are 3 sqrt(n) off with P < 2 exp(-18) by
+    Hoeffding; of 40 groups one is with P < 2e-6."""
+    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 10)
+    sizes = [20, 60, 100, 500] * 10
+    write_groups(tmp_path / "a.parquet", [[f"{at} {row}" for row in range(size)] for at, size in enumerate(sizes)])
+    given = np.zeros(len(sizes))
+    for seed in range(400):
+        for row in drawn_of(sample_corpus(tmp_path, ["text"], rows=200, seed=seed)):
+            given[int(row.split()[0])] += 1
+    each = np.minimum(10, np.array(sizes) // 10)
+    expected = 400 * 200 * np.array(sizes) / sum(sizes)
+    assert (abs(given - expected) / each < 3 * 400**0.5).all()
+
+
+def test_the_clusters_give_an_interval_that_covers_where_rows_of_a_group_are_alike(tmp_path, monkeypatch):
+    """It covers 95 of 100 times; of 200 fewer than 175 times with P < 2e-5."""
+    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 1)
+    lengths = np.random.default_rng(0).integers(1, 100, 300)
+    write_groups(tmp_path / "a.parquet", [["x" * length] * 50 for length in lengths])
+    covered = naive = 0
+    for seed in range(200):
+        sample = sample_corpus(tmp_path, ["text"], rows=200, seed=seed)
+        drawn = np.array([len(value) for value in sample.columns["text"].to_pylist()])
+        low, high = clustered_interval(drawn, sample.cluster)
+        covered += low <= lengths.mean() <= high
+        naive += abs(drawn.mean() - lengths.mean()) <= 1.96 * drawn.std() / len(drawn) ** 0.5
+    assert covered >= 175
+    assert naive < 150
+
+
+def test_lines_are_drawn_once_and_each_with_the_same_chance_however_long_and_in_whichever_file(tmp_path):
+    """Long lines are a third of all; of 300 rows drawn at random their number is 5 standard deviations off with
+    P < 1e-6, and blocks at equal distances vary less."""
+    for at in range(100):
+        (tmp_path / f"{at}.jsonl").write_text("".join(f'{{"text": "short {at} {row}"}}\n' for row in range(120)))
+    long = [json.dumps({"text": f"long {row} " + "x" * 800}) for row in range(6000)]
+    (tmp_path / "long.jsonl").write_text("\n".join(long))
+    sample = sample_corpus(tmp_path, ["text"], rows=300)
+    drawn = drawn_of(sample)
+    assert not sample.exact
+    assert abs(sum(row.startswith("long") for row in drawn) - 100) < 5 * (300 * 2 / 9) ** 0.5
+
+
+def test_of_a_corpus_just_too_large_to_read_whole_no_line_is_drawn_twice(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{row} {"x" * 80}"}}\n' for row in range(45_000)))
+    assert len(drawn_of(sample_corpus(tmp_path, ["text"]))) == 1000
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_rows_of_line_formats_are_estimated_from_bytes_within_a_tenth_and_said_to_be(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("quality_judge.corpus_sample.BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr("quality_judge.corpus_sample.BLOCK_BYTES", 1 << 11)
     shuffled = [TEXTS[i] for i in np.random.default_rng(0).permutation(len(TEXTS))]
     rows = [{"id": i, "text": f"{text}\n2" if kind == "csv" else text} for i, text in enumerate(shuffled)]
     file = tmp_path / f"rows.{kind}"
@@ -107,6 +184,28 @@ def test_twice_the_workers_take_half_the_hours_at_the_same_cost(corpus, judge):
     hours = {n: part["hours"] * n for n, part in ((1, one), (2, two))}
     assert one["cost"] == pytest.approx(3 * hours[1])
     assert two["cost"] == pytest.approx(3 * hours[2])
+
+
+def test_the_range_of_hours_is_wider_where_rows_of_a_row_group_are_alike(judge, tmp_path, monkeypatch):
+    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 1)
+    write_groups(tmp_path / "a.parquet", [["water " * (1 + group % 50)] * 50 for group in range(100)])
+    sample = sample_corpus(tmp_path, ["text"], rows=200)
+    plan = make_plan(load_scorer(judge, threads=1), sample)
+    lengths = np.repeat([int(edge) for edge in plan["sample"]["histogram"]], [*plan["sample"]["histogram"].values()])
+    assert plan["sample"]["mean_tokens_95"] > 2 * 1.96 * lengths.std() / 200**0.5
+    low, high = plan["estimate"]["hours_95"]
+    assert (high - low) / 2 / plan["estimate"]["hours"] == pytest.approx(
+        plan["sample"]["mean_tokens_95"] / plan["sample"]["mean_tokens"]
+    )
+
+
+def test_of_one_large_csv_file_no_range_is_given_since_only_its_beginning_was_read(judge, tmp_path, monkeypatch):
+    monkeypatch.setattr("quality_judge.corpus_sample.BLOCK_BYTES", 16)
+    (tmp_path / "a.csv").write_text("text\n" + "".join(f"{'water ' * (row % 9)} {row}\n" for row in range(1000)))
+    plan = make_plan(load_scorer(judge, threads=1), sample_corpus(tmp_path, ["text"], rows=50))
+    assert plan["estimate"]["hours"] > 0
+    assert plan["estimate"]["hours_95"] is None
+    assert "does not say" in in_words(plan)[-1]
 
 
 def test_of_a_gpu_that_is_not_here_nothing_is_claimed(corpus, judge, monkeypatch):
