@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 
-from quality_judge.errors import CheckFailed, CorpusError, JudgeError, QualityJudgeError, UnreadableFile
+from quality_judge.errors import CorpusError, JudgeError, QualityJudgeError, SparkFailed, UnreadableFile
 
 FILE = re.compile(r"(?:file|hdfs|s3a?|abfss?|gs):/[^\s,;'\"\])]+")
 SPACED_FILES = (  # where what stands around it says how far a name with spaces goes
@@ -37,7 +37,7 @@ WRITING = (
 
 @contextmanager
 def refused_read(what: str = "the input") -> Iterator[None]:
-    """Within it a Spark failure becomes a CorpusError, a JudgeError or a CheckFailed. what: what is read, and how."""
+    """Within it a Spark failure becomes a CorpusError, a JudgeError or a SparkFailed. what: what is read, and how."""
     try:
         yield
     except (PySparkException, Py4JError) as error:
@@ -51,7 +51,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
     if judge:
         return JudgeError(judge.group(1))
     if stopped:
-        return CheckFailed(f"{stopped.group(1)}; nothing was published")
+        return SparkFailed(f"{stopped.group(1)}; nothing was published")
     files = [found for pattern in SPACED_FILES for found in pattern.findall(text)]
     files += [found.rstrip(".") for found in FILE.findall(text)]
     condition = CONDITION.search(text)
@@ -66,7 +66,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
         return UnreadableFile(files[0], kind, said)
     if isinstance(error, AnalysisException):
         return CorpusError(f"{what} cannot be read ({kind}); check the path, the format and the columns")
-    return CheckFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
+    return SparkFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
 
 
 def _kind(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """One run at a time for an output: the first holds it, any other ends at once and says who holds it. (driver)
 
 On a local disk the kernel holds the lock and drops it with the process, however that ends. Elsewhere it is a file that
-its holder touches every few seconds; one that was not touched for a minute belonged to a run that is dead.
+its holder touches every few seconds; one that was not touched for a minute belonged to a run that is dead. A run that
+only stood still so long finds another name there: it never writes its own again, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,14 +29,17 @@ DEAD_AFTER_SECONDS = 60.0
 
 
 @contextmanager
-def held(place: Place) -> Iterator[None]:
-    """Within it this run alone holds the lock file at `place`. Raises RunConflict when another one does."""
-    with _kernel_lock(place.local) if place.local is not None else _lease(place):
-        yield
+def held(place: Place) -> Iterator[Callable[[], None]]:
+    """A function that raises RunConflict once this run has lost the lock file at `place`, which it alone holds.
+
+    Raises RunConflict when another one holds it. Call the function before a step that cannot be undone.
+    """
+    with _kernel_lock(place.local) if place.local is not None else _lease(place) as refuse_lost:
+        yield refuse_lost
 
 
 @contextmanager
-def _kernel_lock(path: Path) -> Iterator[None]:
+def _kernel_lock(path: Path) -> Iterator[Callable[[], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,7 +55,7 @@ def _kernel_lock(path: Path) -> Iterator[None]:
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _who().encode())
-        yield
+        yield lambda: None  # the kernel gives it to nobody else
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
@@ -65,24 +69,34 @@ def _still_names(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def _lease(place: Place) -> Iterator[None]:
+def _lease(place: Place) -> Iterator[Callable[[], None]]:
     mine = _who()
     _take(place, mine)
     ended = threading.Event()
 
+    def refuse_lost() -> None:
+        if (found := _holder(place)) != mine:
+            raise RunConflict(
+                f"{place.text} was taken by {_named(found)}: this run had not touched it for more than "
+                f"{DEAD_AFTER_SECONDS:.0f} s. It published nothing; start it again when no other is writing this output"
+            )
+
     def touch() -> None:
         while not ended.wait(TOUCHED_EVERY_SECONDS):
             with contextlib.suppress(Py4JError, OSError):  # a hiccup of the store must not end the run
+                if _holder(place) != mine:
+                    return
                 place.write(mine.encode())
 
     thread = threading.Thread(target=touch, name="quality-judge-lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield refuse_lost
     finally:
         ended.set()
         thread.join()
-        place.delete()
+        if _holder(place) == mine:
+            place.delete()
 
 
 def _take(place: Place, mine: str) -> None:
@@ -93,11 +107,15 @@ def _take(place: Place, mine: str) -> None:
             break
         except FileExistsError:
             if _age_seconds(place) < DEAD_AFTER_SECONDS:
-                raise _conflict(place.text, place.read().decode(errors="replace")) from None
+                raise _conflict(place.text, _holder(place)) from None
             place.delete()
-    found = place.read().decode(errors="replace") if place.exists() else ""
-    if found != mine:
+    if (found := _holder(place)) != mine:
         raise _conflict(place.text, found)
+
+
+def _holder(place: Place) -> str:
+    """What its holder wrote into the lease; nothing when there is none."""
+    return place.read().decode(errors="replace") if place.exists() else ""
 
 
 def _age_seconds(place: Place) -> float:
@@ -115,10 +133,14 @@ def _who() -> str:
     return json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": since, "run": uuid.uuid4().hex[:12]})
 
 
-def _conflict(path: str, holder: str) -> RunConflict:
+def _named(holder: str) -> str:
     try:
         known = json.loads(holder)
-        said = f"process {known['pid']} on {known['host']}, since {known['since']}"
+        return f"process {known['pid']} on {known['host']}, since {known['since']}"
     except (ValueError, KeyError, TypeError):
-        said = "another process"
+        return "another process"
+
+
+def _conflict(path: str, holder: str) -> RunConflict:
+    said = _named(holder)
     return RunConflict(f"{path} is held by {said}: a run is writing this output; wait for its end, or end it first")

@@ -21,6 +21,8 @@ from pyspark.sql import SparkSession
 from quality_judge.errors import CorpusError
 
 PASSWORD = re.compile(r"://[^\s/@:]*:[^\s/@]+@")
+SAME_STORE = {"s3": "s3a", "s3n": "s3a", "abfss": "abfs", "wasbs": "wasb"}
+PORT = re.compile(r":\d+$")
 OBJECT_STORES = ("s3a", "s3", "s3n", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 
 
@@ -67,6 +69,11 @@ class Place:
     def child(self, name: str) -> Place:
         """The path `name` within it."""
         return Place(self.spark, self.files, _java(self.spark).org.apache.hadoop.fs.Path(self.path, name))
+
+    def overlaps(self, other: Place) -> bool:
+        """Whether one is, or lies within, the other. Links of a local disk are followed."""
+        (here, path), (there, other_path) = self._address(), other._address()
+        return here == there and os.path.commonpath([path, other_path]) in (path, other_path)
 
     def exists(self) -> bool:
         """Whether something is there."""
@@ -146,6 +153,12 @@ class Place:
         except ValueError:
             return None
         return found if isinstance(found, dict) else None
+
+    def _address(self) -> tuple[tuple[str, str], str]:
+        """(file system, path), the same for all names of a place: a store goes by several schemes, a port may stand."""
+        uri = self.path.toUri()
+        files = SAME_STORE.get(self.scheme, self.scheme), PORT.sub("", uri.getAuthority() or "").lower()
+        return files, os.path.realpath(self.local) if self.local is not None else os.path.normpath(uri.getPath() or "/")
 
     def _create(self, content: bytes, *, replace: bool) -> None:
         try:

@@ -1,40 +1,46 @@
 """Writes a result beside the old one and only then puts it in its place; until then the old one stands. (driver)
 
-A failed or killed run leaves the previous output as it was. What a killed run had finished stays in a hidden folder
-beside the output, under the name of its plan, and only a run with the same plan takes it up. One run at a time.
+A failed or killed run leaves the previous output as it was. What it had finished stays in a hidden folder beside the
+output, under the name of its plan, and only a run with the same plan takes it up. One run at a time.
 It knows nothing of judges; `shards` fills the folder, `switch` is the last step.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from quality_judge.errors import CheckFailed, CorpusError, InputError
+from quality_judge.errors import CheckFailed, CorpusError, RunConflict, SparkFailed
 from quality_judge.redact import redacted_values
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.lock import held
 from quality_judge.spark.places import Place
-from quality_judge.spark.switch import LOG_FOLDER, aside, switch
+from quality_judge.spark.switch import LOG_FOLDER, aside, data_files, switch, tidy
 
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
 CONTENTS_FOLDER = "contents"
+RECEIPTS_FOLDER = "receipts"
+PATTERN_SIGNS = frozenset("*?[]{}\\")
 
 
 class Staging:
     """A folder beside `output` that takes its place with `publish`, or vanishes with `discard`.
 
-    Making one tidies up after runs that were killed. The lock of the output must be held.
+    Making one tidies up after runs that were killed. The lock of the output must be held; refuse_lost: raises
+    RunConflict when it is no longer.
     """
 
-    def __init__(self, spark: SparkSession, output: str) -> None:
+    def __init__(self, spark: SparkSession, output: str, refuse_lost: Callable[[], None] = lambda: None) -> None:
         self.spark = spark
         self.output = output.rstrip("/") or "/"
-        self._final = Place.at(spark, self.output)
+        self.refuse_lost = refuse_lost
+        self._final = _final(spark, output)
         self._run: Place | None = None
         self._published = False
         self._new = self._beside(f"new-{uuid.uuid4().hex[:12]}")
@@ -60,7 +66,7 @@ class Staging:
     def resume(self, plan: str) -> Place:
         """The folder of the run with that plan, whatever it holds already; the folders of other plans go."""
         self._run = self._beside(f"run-{plan}")
-        for place in self._hidden("run-"):
+        for place in self._hidden("run-[0-9a-f]{16}"):
             if place.name != self._run.name:
                 place.delete()
         self._new = self._run.child("table")
@@ -79,30 +85,33 @@ class Staging:
         return found
 
     def publish(self, *, tables: Sequence[str] = ("",)) -> None:
-        """Puts what was written in the output's place. The old output is gone only when the new one stands."""
+        """Puts what was written in the output's place. The old output is gone only when the new one stands.
+
+        Raises RunConflict when another run has taken the lock or changed the table meanwhile.
+        """
         if not self._published:
-            if not self._new.exists():
-                raise CheckFailed(f"nothing was written for {self.output}; the old output stands")
+            self._refuse_torn()
+        self.refuse_lost()
+        if self._published:
+            tidy(self._final, tables)
+        else:
             switch(self._new, self._final, tables=tables)
         self.discard()
 
     def discard(self, *, keep_shards: bool = False) -> None:
-        """Removes what was written; with `keep_shards`, shards that are whole stay for the next run with this plan."""
+        """Removes what was written. keep_shards: those that are whole stay for the next run with this plan."""
         if self._run is None:
             self._new.delete()
         elif not (keep_shards and _acknowledged(self._run)):
             self._run.delete()
 
     def _beside(self, name: str) -> Place:
-        parent = self._final.parent
-        if parent is None:
-            raise CorpusError(f"{self.output} cannot be an output; give a folder of its own")
-        return parent.child(f".{self._final.name}.{name}")
+        return _parent(self._final).child(f".{self._final.name}.{name}")
 
     def _hidden(self, kind: str) -> list[Place]:
-        start = self._beside(kind).name
-        parent = self._final.parent
-        return [place for place in parent.listed() if place.name.startswith(start)] if parent is not None else []
+        """Those of this output whose names end as the pattern `kind` says; outputs beside it have theirs there too."""
+        name = re.compile(re.escape(f".{self._final.name}.") + kind)
+        return [place for place in _parent(self._final).listed() if name.fullmatch(place.name)]
 
     def _recover(self) -> None:
         """Brings back what a run killed between two renames had moved aside; removes what killed runs left."""
@@ -112,8 +121,23 @@ class Staging:
                 old.delete()
             else:
                 old.moved(self._final)
-        for place in self._hidden("new-"):
+        for place in self._hidden("new-[0-9a-f]{12}"):
             place.delete()
+
+    def _refuse_torn(self) -> None:
+        """Raises CheckFailed when nothing was written, RunConflict when not just the files that the receipts name."""
+        if not self._new.exists():
+            raise CheckFailed(f"nothing was written for {self.output}; the old output stands")
+        if self._run is None:
+            return
+        receipts = [place for place in self._run.child(RECEIPTS_FOLDER).listed() if place.name.endswith(".json")]
+        named = {name for receipt in receipts for name in (receipt.read_json() or {}).get("files", ())}
+        there = {file.name for file in data_files(self._new)}
+        if named != there:
+            raise RunConflict(
+                f"the receipts of the run name {len(named)} files and {len(there)} are in its table: another run "
+                "changed it; nothing was published, the old output stands. Run again"
+            )
 
     def _refuse_foreign(self) -> None:
         """Raises CorpusError when something stands at the output that no run of ours wrote: it would be deleted."""
@@ -129,7 +153,7 @@ class Staging:
 
 def _acknowledged(run: Place) -> bool:
     """Whether some shard of the run has a receipt, of its table or of the contents that a store lacked."""
-    return any(place.child("receipts").listed() for place in (run, run.child(CONTENTS_FOLDER)))
+    return any(place.child(RECEIPTS_FOLDER).listed() for place in (run, run.child(CONTENTS_FOLDER)))
 
 
 def published(
@@ -149,10 +173,10 @@ def published(
         for path in inputs:
             refuse_overlap(spark, path, output)
         try:
-            with held(lock_of(spark, output)):
-                return _published(spark, output, write, tables)
+            with held(lock_of(spark, output)) as refuse_lost:
+                return _published(Staging(spark, output, refuse_lost), write, tables)
         except ConnectionError:
-            raise CheckFailed("the Java process of Spark ended; nothing was published") from None
+            raise SparkFailed("the Java process of Spark ended; nothing was published") from None
         except OSError as error:
             raise CorpusError(
                 f"{output} cannot be reached or written ({type(error).__name__}): check its folder, its permissions "
@@ -160,17 +184,12 @@ def published(
             ) from None
 
 
-def _published(
-    spark: SparkSession, output: str, write: Callable[[Staging], dict[str, Any]], tables: Sequence[str]
-) -> dict[str, Any]:
-    staging = Staging(spark, output)
+def _published(staging: Staging, write: Callable[[Staging], dict[str, Any]], tables: Sequence[str]) -> dict[str, Any]:
     try:
         summary = write(staging)
         staging.publish(tables=tables)
-    except InputError:
-        staging.discard()
-        raise
     except BaseException:
+        staging.refuse_lost()  # the folder of a plan is the other run's by then
         staging.discard(keep_shards=True)
         raise
     return summary
@@ -178,22 +197,44 @@ def _published(
 
 def lock_of(spark: SparkSession, output: str) -> Place:
     """The file that the run which writes `output` holds."""
-    final = Place.at(spark, output.rstrip("/") or "/")
-    if final.parent is None:
+    final = _final(spark, output)
+    return _parent(final).child(f".{final.name}.lock")
+
+
+def _final(spark: SparkSession, output: str) -> Place:
+    """Where the output goes: a link to a folder stays, and what it names is replaced.
+
+    Raises CorpusError for a root, and for a path that Spark would take for a pattern.
+    """
+    place = Place.at(spark, output.rstrip("/") or "/")
+    if place.local is not None and place.local.is_symlink():
+        place = Place.at(spark, f"file://{os.path.realpath(place.local)}")
+    if place.parent is None:
         raise CorpusError(f"{output} cannot be an output; give a folder of its own")
-    return final.parent.child(f".{final.name}.lock")
+    if signs := PATTERN_SIGNS.intersection(place.path.toUri().getPath()):
+        raise CorpusError(
+            f"{place.text} cannot be an output: Spark takes {' '.join(sorted(signs))} for a pattern; choose another "
+            "path"
+        )
+    return place
+
+
+def _parent(place: Place) -> Place:
+    """The folder of what `_final` gave."""
+    return place.parent  # type: ignore[return-value]
 
 
 def refuse_overlap(spark: SparkSession, given: str, output: str, *, option: str = "output") -> None:
-    """Raises CorpusError when one of the two paths is, or lies within, the other. given: may be a pattern."""
-    pattern = Place.at(spark, given)
-    found = [status.getPath().toUri().getPath() for status in pattern.files.globStatus(pattern.path) or []]
-    there = Place.at(spark, output).path.toUri().getPath()
-    for here in found:
-        if here == there or here.startswith(f"{there}/") or there.startswith(f"{here}/"):
-            raise CorpusError(
-                f"the {option} {output} and the input {given} lie within one another; choose another --{option}"
-            )
+    """Raises CorpusError when one of the two paths is, or lies within, the other.
+
+    given: may be a pattern, or a path where nothing is yet.
+    """
+    pattern, there = Place.at(spark, given), Place.at(spark, output)
+    found = [Place(spark, pattern.files, status.getPath()) for status in pattern.files.globStatus(pattern.path) or []]
+    if any(here.overlaps(there) for here in [pattern, *found]):
+        raise CorpusError(
+            f"the {option} {output} and the input {given} lie within one another; choose another --{option}"
+        )
 
 
 def refuse_loss(rows_in: int, rows_out: int) -> None:

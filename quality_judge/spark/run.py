@@ -70,6 +70,7 @@ class ScoringRun:
                 spark, plan, run, self.corpus, lambda df: transform(balanced(df)), progress,
                 threshold=self.judge.spec.threshold, hang_seconds=self.hang_seconds,
             )  # fmt: skip
+        self.staging.refuse_lost()  # from here on files are moved, and the folder may be another run's by now
         gather(run, receipts)
         refuse_loss(plan.rows, sum(receipt.rows for receipt in receipts))
         manifest = self._manifest(plan, receipts, seconds=time.perf_counter() - started)

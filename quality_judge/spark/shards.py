@@ -25,7 +25,7 @@ from quality_judge.spark.fault import refused_read
 from quality_judge.spark.isolate import HANG_PROPERTY, ISOLATE_PROPERTY
 from quality_judge.spark.places import Place
 from quality_judge.spark.plan import Plan, Shard, shard_rows
-from quality_judge.spark.publish import refuse_loss
+from quality_judge.spark.publish import RECEIPTS_FOLDER, refuse_loss
 
 AT_ONCE = 2  # the next shard's tasks fill the cores that the last tasks of this one leave idle
 Transform = Callable[[DataFrame], DataFrame]
@@ -194,7 +194,7 @@ def _results(finished: set[Future[Receipt | None]]) -> list[Receipt]:
 
 
 def _receipt_file(run: Place, shard: Shard) -> Place:
-    return run.child("receipts").child(f"{shard.index:05d}.json")
+    return run.child(RECEIPTS_FOLDER).child(f"{shard.index:05d}.json")
 
 
 def _holds_map(kind: DataType) -> bool:

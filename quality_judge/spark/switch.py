@@ -56,6 +56,17 @@ def exchanged(one: Path, other: Path) -> bool:
     return call(AT_CURRENT_FOLDER, paths[0], AT_CURRENT_FOLDER, paths[1], ctypes.c_uint(EXCHANGE)) == 0
 
 
+def tidy(output: Place, tables: Sequence[str]) -> None:
+    """Removes what a switch by a log has replaced; the next run calls it for one that was killed before it had."""
+    for table in tables:
+        _tidy_log_table(output.child(table) if table else output)
+
+
+def data_files(folder: Place) -> list[Place]:
+    """The files directly in the folder that are rows to Spark."""
+    return [file for file in folder.listed() if file.name[0] not in "._" and not file.is_folder()]
+
+
 def aside(output: Place) -> Place:
     """Where two renames put the old output for a moment."""
     return output.parent.child(f".{output.name}.old")  # type: ignore[union-attr]
@@ -86,13 +97,13 @@ def _by_log(new: Place, output: Place, tables: Sequence[str]) -> None:
     for table in tables:
         here, there = (new.child(table), output.child(table)) if table else (new, output)
         there.make_folder()
-        old = _data_files(there)
+        old = data_files(there)
         log = there.child(LOG_FOLDER)
         if not log.exists():  # with a log that names nothing, a first output is not there until it is whole
             log.make_folder()
             _commit(log, old)
         arrived = []
-        for file in _data_files(here):
+        for file in data_files(here):
             if not file.moved(there.child(file.name)):
                 raise CheckFailed(f"{file.text} could not be moved to {there.text}; the old output stands")
             arrived.append(there.child(file.name))
@@ -100,8 +111,7 @@ def _by_log(new: Place, output: Place, tables: Sequence[str]) -> None:
     for file in new.listed():
         if file.name.startswith("_") and not file.is_folder():
             output.child(file.name).write(file.read())
-    for table in tables:
-        _tidy_log_table(output.child(table) if table else output)
+    tidy(output, tables)
     new.delete()
 
 
@@ -133,12 +143,8 @@ def _tidy_log_table(table: Place) -> None:
     if not log:
         return
     named = {Path(json.loads(line)["path"]).name for line in log[-1].read().decode().splitlines()[1:]}
-    for file in _data_files(table):
+    for file in data_files(table):
         if file.name not in named:
             file.delete()
     for older in log[:-1]:
         older.delete()
-
-
-def _data_files(folder: Place) -> list[Place]:
-    return [file for file in folder.listed() if file.name[0] not in "._" and not file.is_folder()]

@@ -177,6 +177,25 @@ def test_damaged_files_are_left_out_named_and_counted_when_asked(spark, judge, r
     assert len(rows_of(tmp_path / "out")) == 30
 
 
+def test_a_file_that_cannot_be_read_for_a_while_costs_no_shard_that_was_finished(judge, run_job, tmp_path):
+    corpus, last = tmp_path / "corpus", tmp_path / "corpus" / "last.parquet"
+    for i in range(4):
+        write_rows(corpus / f"{i}.parquet", good(20))
+    write_rows(last, good(16))
+    whole, at = last.read_bytes(), last.stat().st_mtime_ns
+    where = {"judge": judge.folder, "input": corpus, "output": tmp_path / "out", "shards": 5}
+    last.write_bytes(whole[:4] + bytes(36) + whole[40:])
+    os.utime(last, ns=(at, at))
+    code, said, _ = run_job("score_corpus", **where)
+    assert (code, said["error"]) == (2, "UnreadableFile")
+    left = len(list(tmp_path.glob(".out.run-*/receipts/*.json")))
+    assert left >= 2
+    last.write_bytes(whole)
+    os.utime(last, ns=(at, at))
+    code, said, _ = run_job("score_corpus", **where)
+    assert (code, said["rows"], said["shards_reused"]) == (0, 96, left)
+
+
 def test_damaged_gzip_files_are_left_out_and_plain_ones_stay(spark, judge, run_job, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()

@@ -127,6 +127,39 @@ def test_a_run_goes_on_after_a_full_disk_and_the_old_output_stands_meanwhile(spa
     assert sorted(row["text"] for row in pq.read_table(output).to_pylist()) == sorted(noise)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that is a disk of its own, of 4 MB, and a function from a number to a disk of so many."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(options, capture_output=True).returncode:
+        pytest.skip("a disk of 4 MB cannot be mounted here")
+    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}m", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a cancelled task may still hold a file open
+
+
+@pytest.mark.slow
+def test_shards_that_were_finished_before_the_disk_was_full_are_not_scored_again(
+    judge, run_job, tmp_path, small_disk, monkeypatch
+):
+    monkeypatch.setattr("quality_judge.spark.shards.AT_ONCE", 1)  # else the last shard takes the space of the others
+    corpus, (disk, resize) = tmp_path / "corpus", small_disk
+    corpus.mkdir()
+    noise = [os.urandom(30_000).hex() for _ in range(80)]
+    for i in range(5):
+        pq.write_table(pa.table({"text": noise[i::5]}), corpus / f"{i}.parquet", compression="none")
+    where = {"judge": judge.folder, "input": corpus, "output": disk / "out"}
+    code, said, _ = run_job("score_corpus", **where, shards=5)
+    assert (code, said["error"]) == (2, "CorpusError")
+    assert "the space left" in said["message"]
+    assert len(list(disk.glob(".out.run-*/receipts/*.json"))) == 4
+    resize(64)
+    code, said, _ = run_job("score_corpus", **where, shards=5)
+    assert (code, said["shards_reused"]) == (0, 4)
+    assert sorted(row["text"] for row in pq.read_table(disk / "out").to_pylist()) == sorted(noise)
+
+
 def process_tree(pid):
     """(pid, command line) of every process below `pid`."""
     found = []

@@ -1,5 +1,6 @@
 """The step that puts a new output in the place of an old one, on a local disk and on a file system elsewhere."""
 
+import json
 import threading
 
 import pytest
@@ -9,18 +10,21 @@ from quality_judge.errors import CheckFailed, CorpusError, RunConflict
 from quality_judge.spark import switch as switching
 from quality_judge.spark.lock import held
 from quality_judge.spark.places import Place
-from quality_judge.spark.publish import MANIFEST_FILE, lock_of, published, read_json
+from quality_judge.spark.publish import MANIFEST_FILE, Staging, lock_of, published, read_json, refuse_overlap
 from quality_judge.spark.switch import LOG_FOLDER, exchanged, switch
 
 TABLE = "quality-judge-tests"
+OTHER_TABLE = "quality-judge-other-tests"
 FILES = 3
+PLAN = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
 def mounted(spark, tmp_path_factory):
     """A folder that Hadoop's viewfs shows as one elsewhere; it reads its table of mounts once."""
     folder = tmp_path_factory.mktemp("mounted")
-    spark._jsc.hadoopConfiguration().set(f"fs.viewfs.mounttable.{TABLE}.link./mounted", f"file://{folder}")
+    for table in (TABLE, OTHER_TABLE):
+        spark._jsc.hadoopConfiguration().set(f"fs.viewfs.mounttable.{table}.link./mounted", f"file://{folder}")
     return folder
 
 
@@ -136,6 +140,42 @@ def test_elsewhere_a_run_killed_between_moving_and_naming_changes_nothing(spark,
     assert spark.read.parquet(output).count() == 4
 
 
+def test_elsewhere_what_a_run_killed_before_it_tidied_left_goes_when_the_next_finds_itself_published(
+    spark, elsewhere, tmp_path, monkeypatch
+):
+    def planned(staging):
+        if done := staging.already_published(PLAN):
+            return done
+        run = staging.resume(PLAN)
+        table = staging.write(spark.range(0, 5, 1, FILES))
+        names = [file.rpartition("/")[2] for file in table.inputFiles()]
+        run.child("receipts").child("00000.json").write_json({"files": names})
+        staging.write_json(MANIFEST_FILE, {"rows": 5, "plan": PLAN})
+        return {"rows": 5}
+
+    def killed(*given, **named):
+        raise KeyboardInterrupt
+
+    write(spark, f"{elsewhere}/out", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(switching, "_tidy_log_table", killed)
+        patched.setattr(Staging, "discard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            published(spark, f"{elsewhere}/out", planned)
+    assert len(list((tmp_path / "data" / "out").glob("part-*"))) == 2 * FILES
+    assert published(spark, f"{elsewhere}/out", planned)["plan"] == PLAN
+    assert len(list((tmp_path / "data" / "out").glob("part-*"))) == FILES
+    assert spark.read.parquet(f"{elsewhere}/out").count() == 5
+
+
+def test_the_same_path_of_two_file_systems_is_two_places(spark, mounted, tmp_path):
+    there = f"viewfs://{TABLE}/mounted/{tmp_path.name}"
+    for given in (f"viewfs://{OTHER_TABLE}/mounted/{tmp_path.name}", f"/mounted/{tmp_path.name}"):
+        refuse_overlap(spark, given, there)
+    with pytest.raises(CorpusError, match="lie within one another"):
+        refuse_overlap(spark, f"{there}/in", there)
+
+
 def test_elsewhere_a_first_output_is_not_there_until_it_is_whole(spark, elsewhere, monkeypatch):
     write_but_die_at_the_commit(monkeypatch, spark, f"{elsewhere}/out")
     with pytest.raises(Exception, match="UNABLE_TO_INFER_SCHEMA"):
@@ -177,6 +217,38 @@ def test_elsewhere_a_lock_that_nobody_touches_any_more_is_taken(spark, elsewhere
     monkeypatch.setattr(lock, "DEAD_AFTER_SECONDS", -1.0)
     write(spark, f"{elsewhere}/out", 3)
     assert not place.exists()
+
+
+def test_elsewhere_a_run_that_lost_its_lock_publishes_nothing_and_leaves_it_to_the_other(spark, elsewhere, monkeypatch):
+    from quality_judge.spark import lock
+
+    monkeypatch.setattr(lock, "TOUCHED_EVERY_SECONDS", 1.0)
+    place, theirs = lock_of(spark, f"{elsewhere}/out"), {"host": "other", "pid": 7, "since": "1970"}
+    write(spark, f"{elsewhere}/out", 3)
+
+    def overtaken(staging):
+        place.write(json.dumps(theirs).encode())
+        staging.write(spark.range(9))
+        next(thread for thread in threading.enumerate() if thread.name == "quality-judge-lease").join(3)
+        return {"rows": 9}
+
+    with pytest.raises(RunConflict, match="taken by process 7 on other"):
+        published(spark, f"{elsewhere}/out", overtaken)
+    assert place.read_json() == theirs
+    assert spark.read.parquet(f"{elsewhere}/out").count() == 3
+
+
+def test_elsewhere_a_run_that_lost_its_lock_leaves_the_folder_of_their_plan(spark, elsewhere):
+    place = lock_of(spark, f"{elsewhere}/out")
+
+    def overtaken(staging):
+        staging.resume(PLAN).make_folder()
+        place.write(b"of another run")
+        raise CheckFailed("no")
+
+    with pytest.raises(RunConflict, match="taken by another process"):
+        published(spark, f"{elsewhere}/out", overtaken)
+    assert Place.at(spark, f"{elsewhere}/.out.run-{PLAN}").exists()
 
 
 def test_a_lock_file_without_a_holder_holds_nobody_up(spark, tmp_path):
