@@ -7,9 +7,10 @@
 
 `quality-judge label` asks experts about them on a page. Or add a `label` of true or false to each line by other means:
 the file trains or certifies a judge, and rows drawn by `kept` certify the cut they were drawn at (calibrate_judge.py
---fresh). `review` gives the band that is neither kept nor dropped, or, without --keep-at and --drop-below, the band
-around the judge's threshold that --count texts fill. Texts of --labelled are not drawn again. The last line on stdout
-is one JSON object. Exit 0: written. 2: bad input.
+--fresh); of a cascade's table, which two judges scored, `kept` rows are refused. `review` gives the band that is
+neither kept nor dropped, or, without --keep-at and --drop-below, the band around the judge's threshold that --count
+texts fill. Texts of --labelled are not drawn again. The last line on stdout is one JSON object. Exit 0: written. 2: bad
+input.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from quality_judge.card import write_beside
 from quality_judge.errors import ConfigError
 from quality_judge.labels import flatten, load_labels
 from quality_judge.programme import parser, run
-from quality_judge.scores import JUDGE_COLUMN
 from quality_judge.spark import read_corpus, spark_session
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.publish import MANIFEST_FILE, read_json
@@ -58,7 +58,6 @@ def main(options: Namespace) -> dict[str, Any]:
             cuts=cuts, other=other, labelled=list(zip(known.prompts, known.completions, strict=True)) if known else (),
             group=options.group_column,
         )  # fmt: skip
-    rows = [row | {JUDGE_COLUMN: manifest["judge"]} for row in rows]
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     by_strategy: dict[str, Any] = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
     if options.strategy in ("kept", "review"):

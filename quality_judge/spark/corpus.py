@@ -16,6 +16,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from quality_judge.errors import CorpusError, UnreadableFile, listed
 from quality_judge.spark.fault import refused_read
+from quality_judge.spark.json_lines import read_json
 from quality_judge.spark.places import Place, located, refuse_password
 from quality_judge.spark.score import CORRUPT_COLUMN
 
@@ -45,28 +46,65 @@ def read_corpus(
 
     Parquet files may differ in their columns; a column that a file lacks is null. A text file gives one row a line,
     in `text_column`. base: the folder below which folder names are columns, when `path` names files. Raises CorpusError
-    when nothing is there or it cannot be read.
+    when nothing is there, it cannot be read, or Spark would skip a file of it.
     """
     paths = [path] if isinstance(path, str) else list(path)
     for one in paths:
         refuse_password(one)
     below: dict[str, Any] = {"basePath": base} if base else {}
     with refused_read(f"{paths[0]} as {format}"):
-        if format == "json":
-            lenient: dict[str, Any] = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT_COLUMN}
-            return spark.read.options(**below).json(paths, **lenient)
-        if format == "csv":
-            for one in paths:
-                refuse_headless(spark, one, text_column)
-            return _read_csv(spark, paths, below)
-        if format == "text":
-            return spark.read.options(**below).text(paths).withColumnRenamed("value", text_column)
-        if format == "parquet":
-            found = spark.read.options(**below).parquet(*paths, mergeSchema=True)
-            for one in paths:
-                refuse_empty_files(spark, one)
-            return found
+        found = _read(spark, paths, format, text_column, below)
+        refuse_unread(found, paths)
+    return found
+
+
+def _read(spark: SparkSession, paths: list[str], format: str, text_column: str, below: dict[str, Any]) -> DataFrame:
+    if format == "json":
+        return read_json(spark, paths, below)
+    if format == "csv":
+        for one in paths:
+            refuse_headless(spark, one, text_column)
+        return _read_csv(spark, paths, below)
+    if format == "text":
+        return spark.read.options(**below).text(paths).withColumnRenamed("value", text_column)
+    if format == "parquet":
+        found = spark.read.options(**below).parquet(*paths, mergeSchema=True)
+        for one in paths:
+            refuse_empty_files(spark, one)
+        return found
     raise CorpusError(f"format {format!r} is not known; choose one of: {', '.join(FORMATS)}")
+
+
+def refuse_unread(found: DataFrame, paths: Sequence[str]) -> None:
+    """Raises CorpusError when files lie at `paths` that are not among those of `found`: Spark skips them silently.
+
+    It reads what lies in a folder itself or, where folders in it are named column=value, in those. One listing, by
+    Spark, so that what is hidden, a pattern or a table with a log is here what it is to its readers.
+    """
+    lines = found.sparkSession.read.schema("line string").text(list(paths), recursiveFileLookup=True)
+    there, read = _file_names(lines), set(_file_names(found))
+    plan: Any = found._jdf.queryExecution().analyzed()
+    if plan.collectLeaves().apply(0).relation().partitionSchema().nonEmpty():  # then `found` names those it skips, too
+        most = max(map(_columns_in, there), default=0)
+        read = {name for name in read if _columns_in(name) == most}
+    if unread := sorted(name for name in there if name not in read):
+        raise CorpusError(
+            f"{unquote(unread[0])} would not be read ({len(unread)} of {len(there)} files): Spark reads the files that "
+            "lie in a folder or, where it has folders named column=value, those in these. Move the files, or give a "
+            "pattern that names every folder, as in --input 'corpus/*'"
+        )
+
+
+def _file_names(df: DataFrame) -> list[str]:
+    """The files that `df` names, percent-encoded; in one call, since each of 100,000 would take its own."""
+    java: Any = df.sparkSession._jvm
+    names = java.org.apache.hadoop.util.StringUtils.join("\n", df._jdf.inputFiles())
+    return str(names).split("\n") if names else []
+
+
+def _columns_in(file: str) -> int:
+    """How many of the folders that a file lies in are named column=value."""
+    return sum("=" in folder for folder in file.split("/")[:-1])
 
 
 def refuse_empty_files(spark: SparkSession, path: str) -> None:
@@ -75,7 +113,7 @@ def refuse_empty_files(spark: SparkSession, path: str) -> None:
     for status in files.globStatus(pattern) or []:
         if status.isDirectory():
             refuse_empty_files(spark, f"{status.getPath().toString()}/[!._]*")
-        elif status.getLen() == 0:
+        elif status.getLen() == 0 and status.getPath().getName()[0] not in "._":
             file = status.getPath().toString()
             raise UnreadableFile(
                 file, "NO_BYTES", f"{file} has no bytes, as an interrupted copy leaves it; replace or remove it"

@@ -25,7 +25,17 @@ from quality_judge.spark.progress import shown
 from quality_judge.spark.publish import CONTENTS_FOLDER, refuse_loss
 from quality_judge.spark.score import KEY_COLUMN, STRUCT_COLUMN, Scoring, balanced, score
 from quality_judge.spark.shards import Receipt, summed, write_shards
-from quality_judge.spark.store import FAULTS, SCHEMA, ScoreStore, Segment, content_key, new_name, storable, with_struct
+from quality_judge.spark.store import (
+    FAULTS,
+    FORMAT,
+    SCHEMA,
+    ScoreStore,
+    Segment,
+    content_key,
+    new_name,
+    storable,
+    with_struct,
+)  # fmt: skip
 from quality_judge.spark.udf import STRUCT
 
 CONTENTS_FILE = "contents.json"
@@ -85,7 +95,8 @@ class Reuse:
         """
         whole = self.store.segments()
         known = self.place.child(CONTENTS_FILE).read_json()
-        if known is not None and set(known["segments"]) <= {segment.name for segment in whole}:
+        fits = known is not None and known.get("format") == FORMAT
+        if known is not None and fits and set(known["segments"]) <= {segment.name for segment in whole}:
             return [segment for segment in whole if segment.name in known["segments"]], known
         self.place.delete()
         folder = new_name()
@@ -93,7 +104,8 @@ class Reuse:
         with refused_read():
             self._missing(whole).write.mode("errorifexists").parquet(where)
             rows = self._read([where]).count()
-        known = {"folder": folder, "rows": rows, "segments": [segment.name for segment in whole]}
+        names = [segment.name for segment in whole]
+        known = {"format": FORMAT, "folder": folder, "rows": rows, "segments": names}
         self.place.child(CONTENTS_FILE).write_json(known)
         return whole, known
 
@@ -112,7 +124,7 @@ class Reuse:
             return []
         spark, table = self.corpus.sparkSession, self._read([self.place.child(contents["folder"]).text])
         plan = cut(named_plan(input_files(table), {"contents": contents}), table, self.place, shards=shards)
-        prompt = PROMPT if self.scoring.prompt_column is not None else None
+        prompt = PROMPT if PROMPT in table.columns else None  # chats have one, too
         asks = self.scoring.gpus_per_task
         scoring = score(self.store.judge, text_column=TEXT, prompt_column=prompt, gpus_per_task=asks)
         with shown(plan.rows, len(plan.shards)) as progress:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
 from quality_judge.samples import COMPLETION, GROUP, PROMPT, ROW_ID, SOURCE
-from quality_judge.scores import CODE_COLUMN, OK, SCORE_COLUMN
+from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, OK, SCORE_COLUMN
 from quality_judge.spark.score import judged_texts, named, type_of
 
 STRATEGIES = ("uniform", "uncertain", "stratified", "kept", "disagreement", "review")
@@ -43,7 +43,8 @@ def rows_for_labels(
     stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None, other: Other | None = None,
     labelled: Sequence[tuple[str, str]] = (), group: str | None = None,
 ) -> list[dict[str, object]]:  # fmt: skip
-    """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, copies, strategy, chance.
+    """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, judge, copies, strategy,
+    chance.
 
     uncertain: 70% nearest to `threshold`, the rest uniform among the others. stratified: as many from each value of
     `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts and the
@@ -51,8 +52,8 @@ def rows_for_labels(
     uniform among the others. review: between `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold`
     that holds `count` texts, all of it. labelled: (prompt, completion) of texts that are left out, of the chances too.
     group: column that says which rows belong together; what it says goes along.
-    The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, or
-    when no scored row is left.
+    The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, when
+    no scored row is left, or for `kept` rows of two judges.
     """
     asked = (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group)
     missing = sorted({name for name in asked if name is not None and type_of(df.schema, name) is None})
@@ -78,6 +79,7 @@ def rows_for_labels(
         return _told(shown, _stratified(texts, count))
     if strategy == "kept":
         keep_at, drop_below = _checked_cuts(cuts)
+        _refuse_two_judges(shown)
         found = _told(shown, _by_cut(texts, count, keep_at, drop_below))
         return [row | {KEEP_AT: keep_at, DROP_BELOW: drop_below} for row in found]
     distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
@@ -168,6 +170,15 @@ def _by_cut(texts: DataFrame, count: int, keep_at: float, drop_below: float) -> 
     return chosen
 
 
+def _refuse_two_judges(shown: DataFrame) -> None:
+    judges = sorted(row[0] for row in shown.select(JUDGE_COLUMN).distinct().limit(2).collect() if row[0] is not None)
+    if len(judges) > 1:
+        raise CorpusError(
+            f"the judges {' and '.join(judges)} scored rows of the table, as in a cascade; `kept` rows certify a cut "
+            "of one judge. Draw from a table that it scored alone; make_cascade.py certifies a cascade"
+        )
+
+
 def _checked_cuts(cuts: tuple[float, float] | None) -> tuple[float, float]:
     if cuts is None or not 0 <= cuts[1] <= cuts[0] <= 1:
         raise InputError(f"cuts to draw at are {cuts}; expected 0 <= drop_below <= keep_at <= 1")
@@ -196,6 +207,7 @@ def _shown(
         prompt.alias(PROMPT),
         completion.cast("string").alias(COMPLETION),
         F.col(SCORE_COLUMN),
+        (F.col(JUDGE_COLUMN) if JUDGE_COLUMN in df.columns else F.lit(None)).cast("string").alias(JUDGE_COLUMN),
         (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
         (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
         (named(df, group) if group else F.lit(None)).cast("string").alias(GROUP),
@@ -211,7 +223,7 @@ def _told(
 ) -> list[dict[str, object]]:
     """The chosen texts as dicts, in the order they were chosen, with their marks; what is unknown is left out."""
     marks = marks or {}
-    what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN)
+    what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN, JUDGE_COLUMN)
     whole = (
         F.min(what).alias("what"),
         F.min(ROW_ID).alias(ROW_ID),

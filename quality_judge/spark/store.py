@@ -45,7 +45,7 @@ from quality_judge.spark.fault import refused_read
 from quality_judge.spark.places import Place
 from quality_judge.spark.score import KEY_COLUMN, STRUCT_COLUMN
 
-FORMAT = 1
+FORMAT = 2  # stores of format 1 hold chats scored without their prompts
 SEGMENT_FILE = "_segment.json"
 FAULTS = (OOM_ROW, TIMEOUT_ROW, SCORER_ERROR, SKIPPED_CRASH)  # of the machine, perhaps; the next run tries them again
 OF_ROWS = (BAD_RECORD, TOO_LONG)  # of the record or an option, not of what the judge read: that was nothing

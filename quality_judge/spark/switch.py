@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from quality_judge.errors import CheckFailed
+from quality_judge.errors import CheckFailed, RunConflict
 from quality_judge.spark.places import Place
 
 LOG_FOLDER = "_spark_metadata"
@@ -125,7 +125,7 @@ def _commit(log: Place, files: Sequence[Place]) -> None:
     try:
         log.child(f"{number}.compact").write("\n".join(["v1", *lines]).encode(), replace=False)
     except FileExistsError:
-        raise CheckFailed(f"{log.text} was changed by another run at the same moment; the old output stands") from None
+        raise RunConflict(f"{log.text} was changed by another run at the same moment; the old output stands") from None
 
 
 def _entry(file: Place) -> dict[str, object]:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from pyspark import TaskContext
 
-from quality_judge.engine.devices import gpu_count, limit_memory
+from quality_judge.engine.devices import free_memory, gpu_count, limit_memory
 from quality_judge.engine.golden import GOLDEN_TEXTS
 from quality_judge.engine.scorer import Scorer, load_scorer
 from quality_judge.engine.watchdog import watched
@@ -45,9 +45,10 @@ SUSPECT_SECONDS = 10.0
 ISOLATED_FROM_TRY = 1
 ROWS_APART = 256
 MOST_FATAL_ROWS = 100
+OUT_OF_MEMORY = ("allocate memory", "out of memory")
 Rows: TypeAlias = pd.Series | pa.Array
 _LOCK = threading.Lock()
-_SCORERS: dict[tuple[str, str], Scorer] = {}
+_SCORERS: dict[tuple[str, str], Scorer] = {}  # one for each device: a local master gives a process tasks on all GPUs
 
 
 def score_batches(
@@ -89,7 +90,7 @@ class Apart:
 
     def __init__(self, folder: str, fingerprint: str, device: str, memory_share: float | None, seconds: float) -> None:
         with _LOCK:
-            _SCORERS.clear()  # two copies of a model may not fit a GPU
+            make_room(device)
         self._fingerprint = fingerprint
         self._child = Child(folder_here(folder, fingerprint), fingerprint, device, memory_share=memory_share)
         self._alone = seconds / 2
@@ -187,9 +188,16 @@ def scorer_for(folder: str, fingerprint: str) -> Scorer:
         if key not in _SCORERS:
             if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all
                 os.environ.setdefault("RAYON_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-            _SCORERS.clear()
+            make_room(key[1])
             _SCORERS[key] = proven_scorer(folder_here(folder, fingerprint), fingerprint, key[1])
         return _SCORERS[key]
+
+
+def make_room(device: str) -> None:
+    """Lets go of what this process holds on the device: two copies of a model may not fit a GPU."""
+    for key in [key for key in _SCORERS if key[1] == device]:
+        del _SCORERS[key]
+    free_memory(device)
 
 
 def proven_scorer(folder: str, fingerprint: str, device: str) -> Scorer:
@@ -231,8 +239,8 @@ def refuse_broken(scorer: Scorer) -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether that is why it was raised; torch says so on the CPU in words only."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+    """Whether that is why it was raised; torch, which is not imported here, says so in words: on the CPU, on a GPU."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def unscored(n: int, category_names: tuple[str, ...] = (), *, code: str = SCORER_ERROR) -> Scores:

@@ -116,7 +116,7 @@ class ModelFitter:
         """The model of that method, its out-of-fold outputs (n, 1 + K), its adapter, and notes for the card."""
         everything = np.ones(len(self.examples), bool)
         if method == "frozen":
-            return self._start(everything), self.held_out[method], {}, {"epochs": 0}
+            return self._start(everything), self.held_out[method], {}, {"epochs": 0, **self.notes}
         epochs = int(np.ceil(np.median([result.epochs for result in self.results[method]])))
         model = self.models.get(method)
         if model is None:

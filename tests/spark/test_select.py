@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.spark.select import Other, rows_for_labels, shares
@@ -89,6 +90,20 @@ def test_rows_of_a_cut_come_from_either_side_of_it_with_their_chance_and_the_cut
     assert {row["inclusion_probability"] for row in sides["kept"]} == {30 / 30}
     assert {row["inclusion_probability"] for row in sides["dropped"]} == {10 / 50}
     assert {(row["keep_at"], row["drop_below"]) for row in rows} == {(0.7, 0.5)}
+
+
+def test_each_row_names_the_judge_that_scored_it_and_a_cut_is_certified_of_one_judge_only(table):
+    cascade = table.withColumn("quality_judge", F.when(F.col("quality_score") > 0.9, "large").otherwise("cheap"))
+    for strategy in ("uniform", "uncertain"):
+        rows = rows_for_labels(cascade, 100, strategy, **OPTIONS)
+        assert {(row["quality_score"] > 0.9, row["quality_judge"]) for row in rows} == {
+            (True, "large"),
+            (False, "cheap"),
+        }
+    with pytest.raises(CorpusError, match="the judges cheap and large scored"):
+        rows_for_labels(cascade, 8, "kept", cuts=(0.5, 0.5), **OPTIONS)
+    alone = cascade.where("quality_judge = 'cheap'")
+    assert {row["quality_judge"] for row in rows_for_labels(alone, 8, "kept", cuts=(0.5, 0.5), **OPTIONS)} == {"cheap"}
 
 
 def test_rows_to_certify_a_cut_are_not_those_that_another_strategy_drew_with_the_same_seed(table):

@@ -83,6 +83,19 @@ def test_scores_are_the_same_bits_with_a_store_and_without_and_each_content_is_s
     assert {"NULL_TEXT", "EMPTY_TEXT", "BINARY_TEXT", "OK"} <= set(said["codes"])
 
 
+def test_chats_get_the_same_bits_with_a_store_and_without(spark, judge, score, tmp_path):
+    asked = ("Is water wet?", "Explain why, in a careful and precise way.", "Is water wet?")
+    rows = [(i, [("user", text), ("assistant", "Yes, it is.")]) for i, text in enumerate(asked)]
+    chats = spark.createDataFrame(rows, "id int, chat array<struct<role string, content string>>")
+    chats.coalesce(1).write.parquet(str(tmp_path / "in"))
+    given = {"input": tmp_path / "in", "text_column": "chat"}
+    assert score(**given, output=tmp_path / "plain")[0] == 0
+    for name, new in (("first", 2), ("again", 0)):
+        code, said, _ = score(**given, output=tmp_path / name, store=tmp_path / "store")
+        assert (code, said["store"]["contents_scored"]) == (0, new)
+        assert scored(tmp_path / name) == scored(tmp_path / "plain")
+
+
 def test_a_rerun_with_nothing_new_scores_nothing(stored, score, tmp_path, python_evaluations):
     corpus, store, out, _ = stored
     code, said, _ = score(input=corpus, output=tmp_path / "again", store=store)
@@ -134,6 +147,9 @@ def damaged(folder, how):
     elif how == "moved":
         described = json.loads((segment / "_segment.json").read_text())
         (segment / "_segment.json").write_text(json.dumps(described | {"judge": "0" * 16}))
+    elif how == "older":
+        described = json.loads((segment / "_segment.json").read_text())
+        (segment / "_segment.json").write_text(json.dumps(described | {"format": 1}))
     elif how == "gone":
         data.unlink()
     elif how == "no json":
@@ -142,7 +158,7 @@ def damaged(folder, how):
         check.unlink()
 
 
-@pytest.mark.parametrize("how", ["cut", "changed", "garbled", "moved", "gone", "no json"])
+@pytest.mark.parametrize("how", ["cut", "changed", "garbled", "moved", "older", "gone", "no json"])
 def test_a_damaged_store_is_seen_said_and_never_used(stored, spark, judge, tmp_path, capsys, how):
     shutil.copytree(stored[1], tmp_path / "store")
     store = ScoreStore(spark, str(tmp_path / "store"), judge)

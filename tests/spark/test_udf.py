@@ -106,6 +106,26 @@ def test_an_exception_in_a_row_costs_that_row_alone(monkeypatch, bad, categories
     assert len(found) == 7
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.00 GiB."),
+    ],
+    ids=["python", "cpu", "gpu"],
+)  # fmt: skip
+def test_a_row_that_memory_does_not_suffice_for_is_told_from_one_that_raises(monkeypatch, error):
+    class Exhausted(Faulty):
+        def score(self, completions, prompts=None):
+            try:
+                return super().score(completions, prompts)
+            except ValueError:
+                raise error from None
+
+    found = scored_by(Exhausted(b"b"), monkeypatch, [b"a", b"b", b"c"])
+    assert found[CODE_COLUMN].tolist() == ["OK", "OOM_ROW", "OK"]
+
+
 def test_a_scorer_that_fails_on_everything_fails_the_task_instead_of_flagging_the_corpus(monkeypatch):
     class Dead(Faulty):
         def score(self, completions, prompts=None):
@@ -134,6 +154,22 @@ def test_another_judge_in_the_folder_is_refused_by_the_worker(judge, monkeypatch
     monkeypatch.setattr(worker, "_SCORERS", {})
     with pytest.raises(JudgeError, match="the folder changed meanwhile"):
         worker.scorer_for(judge.folder, "0" * 16)
+
+
+def test_a_worker_keeps_one_judge_on_each_gpu_and_gives_its_memory_to_the_process_that_scores_apart(monkeypatch):
+    loaded, freed, tasks = [], [], iter(["cuda:0", "cuda:1"] * 3 + ["cuda:1"])
+    monkeypatch.setattr(worker, "_SCORERS", {})
+    monkeypatch.setattr(worker, "task_device", lambda gpus: next(tasks))
+    monkeypatch.setattr(worker, "proven_scorer", lambda folder, name, device: loaded.append((name, device)) or object())
+    monkeypatch.setattr(worker, "free_memory", freed.append)
+    for _ in range(6):
+        worker.scorer_for("", "one judge")
+    assert loaded == [("one judge", "cuda:0"), ("one judge", "cuda:1")]
+    worker.scorer_for("", "another")
+    assert set(worker._SCORERS) == {("one judge", "cuda:0"), ("another", "cuda:1")}
+    freed.clear()
+    worker.Apart("", "one judge", "cuda:0", None, 1.0).close()
+    assert (set(worker._SCORERS), freed) == ({("another", "cuda:1")}, ["cuda:0"])
 
 
 def test_a_judge_without_the_text_column_type_is_refused_at_plan_time(spark, judge):

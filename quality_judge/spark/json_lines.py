@@ -1,0 +1,91 @@
+"""Reads JSON lines so that nothing that stands in a line is lost without a word. (driver)
+
+Spark's reader takes the first object of a line and drops whatever stands behind it: a second record, where two files
+were joined without a line break. The pass that infers the schema therefore reads each line within brackets, which do
+not close where something stands behind the object. Nearly every corpus is then known to be whole and is left to Spark's
+reader, as is one whose lines are malformed otherwise. Only where a line holds more is each parsed within the brackets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, StructField, StructType
+
+from quality_judge.spark.score import CORRUPT_COLUMN, named
+
+LENIENT: dict[str, Any] = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT_COLUMN}
+LINE, ROW = "_line", "_row"
+NOTHING = "array<struct<_nothing: boolean>>"  # any object, or an array of them
+BESIDE_RECORDS = ", \t\r]"  # what stands behind a record where the file is one array, with a record on each line
+
+
+def read_json(spark: SparkSession, paths: Sequence[str], below: Mapping[str, Any]) -> DataFrame:
+    """The records at `paths`, one or an array of them on each line; a line that is neither is in CORRUPT_COLUMN.
+
+    below: options of the reader.
+    """
+    lines = spark.read.options(**below).schema(f"{LINE} string").text(list(paths))
+    known = _schema_of_whole(lines)
+    if known is not None:
+        return spark.read.options(**below).schema(_beside(lines, known)).json(list(paths), **LENIENT)
+    found = spark.read.options(**below).json(list(paths), **LENIENT)
+    if not lines.where(_holds_more(F.col(LINE))).take(1):
+        return found
+    plain = StructType([field for field in found.schema if field.name != CORRUPT_COLUMN])
+    return _told_apart(lines, _beside(lines, plain))
+
+
+def _schema_of_whole(lines: DataFrame) -> StructType | None:
+    """The columns of the records when each line is one object and nothing else, else None. One pass."""
+    spark, line = lines.sparkSession, F.col(LINE)
+    java: Any = spark._jvm
+    told = lines.select(F.when(F.trim(line).isin("", "null"), line).otherwise(_within(line)))
+    texts = getattr(told._jdf, "as")(java.org.apache.spark.sql.Encoders.STRING())
+    found = StructType.fromJson(json.loads(spark.read.options(**LENIENT)._jreader.json(texts).schema().json()))
+    kind = found[LINE].dataType if found.names == [LINE] else None
+    return kind if isinstance(kind, StructType) else None
+
+
+def _beside(lines: DataFrame, fields: StructType) -> StructType:
+    """`fields` without those that folder names give."""
+    folders = {name.lower() for name in lines.columns[1:]}
+    return StructType([field for field in fields if field.name.lower() not in folders])
+
+
+def _holds_more(line: Column) -> Column:
+    """Whether Spark's reader would take something from the line, and drop something that stands behind it."""
+    text = _record(line)
+    return F.from_json(_within(text), NOTHING).isNull() & F.from_json(text, NOTHING).isNotNull()
+
+
+def _told_apart(lines: DataFrame, fields: StructType) -> DataFrame:
+    """The records of the lines with the columns `fields`, and CORRUPT_COLUMN with each line that is none."""
+    line, text = F.col(LINE), _record(F.col(LINE))
+    one, several = F.array(_parsed(text, fields)), _parsed(text, ArrayType(fields))
+    rows = F.when(F.is_valid_utf8(line), F.when(text.startswith("["), several).otherwise(one))
+    found = lines.where(line.rlike(r"\S")).withColumn(ROW, F.explode_outer(rows))
+    corrupt = F.when(F.col(ROW).isNull(), line).alias(CORRUPT_COLUMN)
+    columns = [F.col(ROW)[name].alias(name) for name in fields.names]
+    return found.select(corrupt, *columns, *[named(found, name) for name in lines.columns[1:]])
+
+
+def _record(line: Column) -> Column:
+    """The line without what stands beside a record and says nothing."""
+    text = F.ltrim(line, F.lit("\ufeff \t"))
+    told = F.when(text.startswith("["), text).otherwise(F.rtrim(text, F.lit(BESIDE_RECORDS)))
+    return F.when(line.startswith("{") & line.endswith("}"), line).otherwise(told)
+
+
+def _parsed(text: Column, kind: DataType) -> Column:
+    """What stands in the text; null when something stands behind it, or when it is of another kind."""
+    within = ArrayType(StructType([StructField(LINE, kind)]))
+    return F.get(F.from_json(_within(text), within), F.lit(0))[LINE]
+
+
+def _within(text: Column) -> Column:
+    return F.concat(F.lit(f'[{{"{LINE}":'), text, F.lit("}]"))
