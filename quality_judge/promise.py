@@ -32,8 +32,9 @@ def _of_groups(metrics: Mapping[str, Any]) -> list[str]:
     """What a promise leaves out where the held-out labels come in groups."""
     groups = ((metrics.get("labels") or {}).get("held_out") or {}).get("groups")
     return [] if finite(groups) is None else [
-        f"The held-out labels come from {counted(groups, 'group')} of rows that are alike or share a prompt, none of them trained on. "
-        "The bound counts each row as drawn by itself: with few groups that differ, less is proven than it says."
+        f"The held-out labels come from {counted(groups, 'group')} of rows that are alike or share a prompt, none of "
+        "them trained on. The bound counts each row as drawn by itself: with few groups that differ, less is proven "
+        "than it says."
     ]  # fmt: skip
 
 
