@@ -24,8 +24,8 @@ class Server:
         self.log = Path(output).with_suffix(".log")
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in words], env=environment, stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while not (found := re.findall(r"^(.*): (http://\S+)$", self.log.read_text(), re.M)):
+        end, links = time.monotonic() + 60, max(1, options.count("--annotator"))
+        while len(found := re.findall(r"^(.*): (http://\S+)$", self.log.read_text(), re.M)) < links:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end
             time.sleep(0.02)
