@@ -139,7 +139,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)  # a cancelled task may still hold a file open
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not SOAK, reason="make soak; that such shards outlive any failure is tested in test_faults.py")
 def test_shards_that_were_finished_before_the_disk_was_full_are_not_scored_again(
     judge, run_job, tmp_path, small_disk, monkeypatch
 ):
