@@ -51,7 +51,9 @@ def _suspects(found: Mapping[str, Any]) -> str:
 def _agreement(agreement: Mapping[str, Any]) -> str:
     """How far several annotators agree, and what each is worth; those hardly better than a coin by name."""
     shared, alpha = counted(agreement.get("shared_rows"), "row"), number(agreement.get("alpha"))
-    parts = [f"Several annotators judged {shared}; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance)."]
+    parts = []
+    if agreement.get("shared_rows") or not agreement.get("shared_orders"):
+        parts.append(f"Several annotators judged {shared}; Krippendorff's alpha {alpha} (1 is agreement, 0 is chance).")
     if agreement.get("shared_orders"):
         orders = counted(agreement["shared_orders"], "pair or ranking", "pairs and rankings")
         alpha = number(agreement.get("order_alpha"))

@@ -31,7 +31,8 @@ SECRETS = re.compile(
 )
 SETTINGS = re.compile(
     r"""(?aix) \b ((?:[\w.-]*[_.-])? (?:password|passwd|pwd|secret|secret[_.-]?key|api[_.-]?key|access[_.-]?key
-        |auth[_.-]?token|access[_.-]?token|token|credentials?) ["']? \s* [=:：] \s* ["']?) ([^\s"',;&}\]]{6,})"""
+        |auth[_.-]?token|access[_.-]?token|token|credentials?) 
+        ["']? [\s\u00a0\u3000]* [=:：] [\s\u00a0\u3000]* ["']?) ([^\s"',;&}\]]{6,})"""
 )
 
 

@@ -189,7 +189,11 @@ def _order_alpha(groups: Sequence[Sequence[Row]]) -> tuple[int, float | None]:
             for row in orders:
                 texts = completions_of(row)
                 if row.annotator is not None and all(texts.count(text) == 1 for text in pair):
-                    votes.append((item, row.annotator, texts.index(pair[0]) < texts.index(pair[1])))
-            item += 1
+                    first = texts.index(pair[0]) < texts.index(pair[1])
+                    votes += [
+                        (item, row.annotator, first),
+                        (item + 1, row.annotator, not first),
+                    ]  # neither side is good
+            item += 2
     names = sorted({name for _, name, _ in votes})
     return shared, krippendorff_alpha(_ratings(votes, names)) if votes else None

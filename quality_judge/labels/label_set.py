@@ -14,6 +14,7 @@ from functools import cached_property
 from quality_judge.errors import InputError
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
+FEWEST_PROMPTS = 5  # fewer clusters give no interval
 Row = Sample | Preference | Ranking | CategoryRow
 
 
@@ -69,12 +70,13 @@ class LabelSet:
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
     def belonging(self) -> list[str | None]:
-        """What each of `rows()` belongs to: the group it says, else its prompt, unless all have the same; or nothing.
+        """What each of `rows()` belongs to: the group it says, else its prompt, or nothing.
 
-        Rows that share it are alike, so that together they prove less than as many others.
+        Rows that share it are alike, so that together they prove less than as many others. A few prompts are
+        instructions, which say nothing of that.
         """
         rows = self.rows()
-        asked = len({row.prompt for row in rows}) > 1
+        asked = len({row.prompt for row in rows if row.prompt}) >= FEWEST_PROMPTS
         return [
             f"group {row.group}" if row.group is not None else f"prompt {row.prompt}" if asked and row.prompt else None
             for row in rows

@@ -136,7 +136,7 @@ def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
     for task in tasks:
         for name in task.keys() - OWN_FIELDS - set(NOTES):
             words.setdefault(name, []).extend(_strings(task[name]))
-    if named := OWN_CONTROLS & words.keys():
+    if named := {name for name in OWN_CONTROLS & words.keys() if any(_is_choice(word, rubric) for word in words[name])}:
         return named
     if any(isinstance(part, Mapping) and "rating" in part for task in tasks for part in _parts(task)):
         return set()

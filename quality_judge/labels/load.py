@@ -119,7 +119,7 @@ class _Parser:
             self.faults.append(f"{problem} (filled: {found}); expected one of: {EXPECTED_COLUMNS}")
             return None
         for name in CONTRADICTING.get(kinds[0], ()):
-            if name in self.cells:
+            if self.cells.get(name) not in (None, ""):
                 self.faults.append(f"{name} is filled in a {kinds[0]}, where the order says it all; leave it out")
         builders: dict[str, Callable[[], Row | None]] = {
             "sample": self.sample,
@@ -186,9 +186,12 @@ class _Parser:
         if MESSAGES in self.cells:
             return MESSAGES, self.answered_chat()
         name = COMPLETION if COMPLETION in self.cells else TEXT
-        if self.cells[name] != self.cells.get(TEXT, self.cells[name]):
-            self.faults.append(f"{COMPLETION} and {TEXT} are both filled and differ; expected the one that is judged")
-        return name, self.cells[name]
+        beside, value = self.cells.get(TEXT), self.cells[name]
+        if isinstance(beside, str) and isinstance(value, str) and beside.strip() not in ("", value.strip()):
+            self.faults.append(
+                f"{COMPLETION} and {TEXT} are both filled and differ; leave out {TEXT}, or rename it to {COMPLETION}"
+            )
+        return name, value
 
     def answered_chat(self) -> object:
         """The chat of a row; a fault unless its last message is the answer that is judged and it has no other text."""

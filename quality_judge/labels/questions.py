@@ -57,11 +57,8 @@ class Question:
 
     @property
     def key(self) -> str:
-        """A short name of what is asked, the same wherever it is asked: a hash of prompt and texts.
-
-        It begins with a letter that no number has: a spreadsheet would round a name that reads as a number.
-        """
-        return "q" + hashlib.sha256(json.dumps([self.prompt, *self.texts]).encode()).hexdigest()[:16]
+        """A short name of what is asked, the same wherever it is asked: a hash of prompt and texts."""
+        return hashlib.sha256(json.dumps([self.prompt, *self.texts]).encode()).hexdigest()[:16]
 
 
 def read_questions(paths: Sequence[str | Path], mode: str | None = None) -> tuple[str, tuple[Question, ...]]:
@@ -103,7 +100,8 @@ def as_question(cells: object, mode: str) -> tuple[Question | None, list[str]]:
     if not isinstance(cells, Mapping):
         return None, parse_row(cells)[1]
     if mode in (GOOD_BAD, CATEGORY):
-        asked = {name: cells.get(name) for name in (PROMPT, COMPLETION, TEXT)} | {LABEL: True}
+        text = COMPLETION if cells.get(COMPLETION) is not None else TEXT
+        asked = {name: cells.get(name) for name in (PROMPT, text)} | {LABEL: True}
     elif cells.get(CHOSEN) is not None:
         asked = {name: cells.get(name) for name in (PROMPT, CHOSEN, REJECTED)}
     else:

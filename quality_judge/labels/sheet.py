@@ -37,6 +37,7 @@ MODE_OF = {column: mode for mode, column in ANSWER_COLUMN.items()}
 GOOD_ONES = "how_many_good"
 NONE = ("none", "无", "0")
 LETTERS = "ABCDEFGH"
+KEY_MARK = "q"  # a spreadsheet would round a key that reads as a number
 
 
 def sheet(questions: Sequence[Question], mode: str) -> str:
@@ -50,7 +51,9 @@ def sheet(questions: Sequence[Question], mode: str) -> str:
     for question in questions:
         cells = [question.prompt, *question.texts, *[""] * (most - len(question.texts))]
         shown = [disarmed(text[:MOST_IN_A_CELL]) for text in cells]
-        writer.writerow([question.key, disarmed(str(question.cells.get(ROW_ID, ""))), *shown, *[""] * len(answers)])
+        writer.writerow(
+            [KEY_MARK + question.key, disarmed(str(question.cells.get(ROW_ID, ""))), *shown, *[""] * len(answers)]
+        )
     return BOM + out.getvalue()
 
 
@@ -94,7 +97,7 @@ def sheet_answers(
         if mode is None:
             yield None
             continue
-        question = known.get(row[QUESTION].strip()) or _as_it_was(row)
+        question = known.get(_key(row)) or _as_it_was(row)
         if question is None:
             yield "its text was changed by the spreadsheet; give the rows it was made from with --rows"
             continue
@@ -113,9 +116,13 @@ def _as_it_was(row: Mapping[str, str]) -> Question | None:
     for clean in (str, lambda text: text.replace("\r\n", "\n")):  # Excel may write its own ends of lines
         texts = tuple(clean(row[name]) for name in names if row.get(name))
         question = Question(clean(row.get(PROMPT, "")), texts, cells)
-        if question.key == row[QUESTION].strip():
+        if question.key == _key(row):
             return question
     return None
+
+
+def _key(row: Mapping[str, str]) -> str:
+    return row[QUESTION].strip().removeprefix(KEY_MARK)
 
 
 def _answer(row: Mapping[str, str], mode: str, texts: int, rubric: Rubric) -> Answer:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,6 +23,7 @@ from quality_judge.spark.places import Place, located, refuse_password
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 MAX_HEADER_BYTES = 1 << 16
+PATTERN = re.compile(r"[*?\[{]")
 FORMATS = ("parquet", "json", "csv", "text")
 # Files whose header differs are refused: by default Spark reads them in the first file's order.
 CSV: dict[str, Any] = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False, "mode": "PERMISSIVE"}
@@ -79,7 +82,8 @@ def refuse_unread(found: DataFrame, paths: Sequence[str]) -> None:
     """Raises CorpusError when files lie at `paths` that are not among those of `found`: Spark skips them silently.
 
     It reads what lies in a folder itself or, where folders in it are named column=value, in those. One listing, by
-    Spark, so that what is hidden, a pattern or a table with a log is here what it is to its readers.
+    Spark, so that what is hidden, a pattern or a table with a log is here what it is to its readers. A file that is
+    named like none of those that are read, such as a README, is no part of the corpus.
     """
     lines = found.sparkSession.read.schema("line string").text(list(paths), recursiveFileLookup=True)
     there, read = _file_names(lines), set(_file_names(found))
@@ -87,12 +91,33 @@ def refuse_unread(found: DataFrame, paths: Sequence[str]) -> None:
     if plan.collectLeaves().apply(0).relation().partitionSchema().nonEmpty():  # then `found` names those it skips, too
         most = max(map(_columns_in, there), default=0)
         read = {name for name in read if _columns_in(name) == most}
-    if unread := sorted(name for name in there if name not in read):
+    kinds, hides = {_kind(name) for name in read}, _hidden_below(found.sparkSession, paths)
+    alike = [name for name in there if (not kinds or _kind(name) in kinds) and not hides(name)]
+    if unread := sorted(name for name in alike if name not in read):
         raise CorpusError(
             f"{unquote(unread[0])} would not be read ({len(unread)} of {len(there)} files): Spark reads the files that "
-            "lie in a folder or, where it has folders named column=value, those in these. Move the files, or give a "
-            "pattern that names every folder, as in --input 'corpus/*'"
+            "lie in a folder or, where it has folders named column=value, those in these. Move the files, or, where no "
+            "folder is named column=value, give a pattern that names every folder, as in --input 'corpus/[!._]*'"
         )
+
+
+def _kind(file: str) -> str:
+    """How the file's name ends; JSON lines go by several endings."""
+    ending = PurePosixPath(file).suffix.lower()
+    return ".json" if ending in (".jsonl", ".ndjson") else ending
+
+
+def _hidden_below(spark: SparkSession, paths: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a file lies in a hidden folder that a pattern among `paths` matched, where Spark would not look."""
+    named = [PATTERN.split(path)[0].rpartition("/")[0] for path in paths if PATTERN.search(path)]
+    starts = [f"{Place.at(spark, folder or '.').path.toUri().getPath().rstrip('/')}/" for folder in named]
+
+    def hides(name: str) -> bool:
+        path = unquote(urlsplit(name).path)
+        below = [path.removeprefix(start).split("/") for start in starts if path.startswith(start)]
+        return any(folder[0] in "._" and "=" not in folder for folders in below for folder in folders[:-1] if folder)
+
+    return hides
 
 
 def _file_names(df: DataFrame) -> list[str]:

@@ -64,7 +64,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
     if files and any(sign in text for sign in READING):
         said = f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
         return UnreadableFile(files[0], kind, said)
-    if isinstance(error, AnalysisException):
+    if isinstance(error, AnalysisException) or kind.startswith("CONFLICTING_"):
         return CorpusError(f"{what} cannot be read ({kind}); check the path, the format and the columns")
     return SparkFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
 

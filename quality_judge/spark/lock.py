@@ -72,10 +72,12 @@ def _still_names(path: Path, descriptor: int) -> bool:
 def _lease(place: Place) -> Iterator[Callable[[], None]]:
     mine = _who()
     _take(place, mine)
-    ended = threading.Event()
+    ended, busy = threading.Event(), threading.Lock()
 
     def refuse_lost() -> None:
-        if (found := _holder(place)) != mine:
+        with busy:
+            found = _kept(place, mine)
+        if found != mine:
             raise RunConflict(
                 f"{place.text} was taken by {_named(found)}: this run had not touched it for more than "
                 f"{DEAD_AFTER_SECONDS:.0f} s. It published nothing; start it again when no other is writing this output"
@@ -83,8 +85,8 @@ def _lease(place: Place) -> Iterator[Callable[[], None]]:
 
     def touch() -> None:
         while not ended.wait(TOUCHED_EVERY_SECONDS):
-            with contextlib.suppress(Py4JError, OSError):  # a hiccup of the store must not end the run
-                if _holder(place) != mine:
+            with contextlib.suppress(Py4JError, OSError), busy:  # a hiccup of the store must not end the run
+                if _kept(place, mine) != mine:
                     return
                 place.write(mine.encode())
 
@@ -97,6 +99,15 @@ def _lease(place: Place) -> Iterator[Callable[[], None]]:
         thread.join()
         if _holder(place) == mine:
             place.delete()
+
+
+def _kept(place: Place, mine: str) -> str:
+    """Who holds the lease. Where there is none, on a store that deletes a file before it replaces it, it is kept."""
+    if not (found := _holder(place)):
+        with contextlib.suppress(FileExistsError):
+            place.write(mine.encode(), replace=False)
+        found = _holder(place)
+    return found
 
 
 def _take(place: Place, mine: str) -> None:

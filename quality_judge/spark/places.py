@@ -10,7 +10,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from quality_judge.errors import CorpusError
 PASSWORD = re.compile(r"://[^\s/@:]*:[^\s/@]+@")
 SAME_STORE = {"s3": "s3a", "s3n": "s3a", "abfss": "abfs", "wasbs": "wasb"}
 PORT = re.compile(r":\d+$")
+FULL_PATH = re.compile(r"(?:([a-z][\w+.-]*):)?(?://([^/]*))?(.*)", re.IGNORECASE | re.DOTALL)
 OBJECT_STORES = ("s3a", "s3", "s3n", "gs", "wasb", "wasbs", "oss", "cosn", "obs")
 
 
@@ -69,11 +70,6 @@ class Place:
     def child(self, name: str) -> Place:
         """The path `name` within it."""
         return Place(self.spark, self.files, _java(self.spark).org.apache.hadoop.fs.Path(self.path, name))
-
-    def overlaps(self, other: Place) -> bool:
-        """Whether one is, or lies within, the other. Links of a local disk are followed."""
-        (here, path), (there, other_path) = self._address(), other._address()
-        return here == there and os.path.commonpath([path, other_path]) in (path, other_path)
 
     def exists(self) -> bool:
         """Whether something is there."""
@@ -154,12 +150,6 @@ class Place:
             return None
         return found if isinstance(found, dict) else None
 
-    def _address(self) -> tuple[tuple[str, str], str]:
-        """(file system, path), the same for all names of a place: a store goes by several schemes, a port may stand."""
-        uri = self.path.toUri()
-        files = SAME_STORE.get(self.scheme, self.scheme), PORT.sub("", uri.getAuthority() or "").lower()
-        return files, os.path.realpath(self.local) if self.local is not None else os.path.normpath(uri.getPath() or "/")
-
     def _create(self, content: bytes, *, replace: bool) -> None:
         try:
             stream = self.files.create(self.path, replace)
@@ -181,6 +171,24 @@ class Place:
         options = gateway.new_array(rename, 1)
         options[0] = rename.OVERWRITE if replace else rename.NONE
         context.rename(self.path, to.path, options)
+
+
+def overlapping(places: Sequence[str], other: str) -> bool:
+    """Whether one of the full paths `places` is `other`, or lies within it or around it. Local links are followed."""
+    there, path = _address(other)
+    return any(
+        here == there and os.path.commonpath([path, other_path]) in (path, other_path)
+        for here, other_path in map(_address, places)
+    )
+
+
+def _address(text: str) -> tuple[tuple[str, str], str]:
+    """(file system, path), the same for all names of a place: a store goes by several schemes, a port may stand."""
+    found = FULL_PATH.match(text)
+    scheme, authority, path = found.groups() if found else (None, None, text)
+    scheme = (scheme or "file").lower()
+    files = SAME_STORE.get(scheme, scheme), PORT.sub("", authority or "").lower()
+    return files, os.path.realpath(path) if scheme == "file" else os.path.normpath(path or "/")
 
 
 def refuse_password(path: str) -> None:

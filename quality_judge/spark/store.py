@@ -133,8 +133,11 @@ class ScoreStore:
             self._refuse(name, f"its {SEGMENT_FILE} is damaged")
             return None
         there = {each.name: each.size() for each in place.listed() if each.name[0] not in "._"}
-        if (segment.name, segment.judge, segment.format) != (name, self.judge.fingerprint, FORMAT):
-            self._refuse(name, "it was written for another place, judge or version")
+        if segment.format != FORMAT:
+            self._refuse(name, f"it is of format {segment.format}, and {FORMAT} is read: chats had lost their prompts")
+            return None
+        if (segment.name, segment.judge) != (name, self.judge.fingerprint):
+            self._refuse(name, "it was written for another place or judge")
             return None
         if there != segment.files:
             self._refuse(name, "a file of it is missing, cut or foreign")
@@ -143,8 +146,8 @@ class ScoreStore:
 
     def _refuse(self, name: str, why: str) -> None:
         tell(
-            f"the store {self.folder} has a damaged segment, {name}: {why}; it is left out, and what it held is scored "
-            "anew. Remove its folder"
+            f"the store {self.folder} has a segment that cannot be used, {name}: {why}; it is left out, and what it "
+            "held is scored anew. Remove its folder"
         )
 
     def _read(self, segments: Sequence[Segment]) -> DataFrame:

@@ -218,8 +218,11 @@ def choose_folds(examples: Examples, given: Examples, config: TrainConfig) -> np
     folds = examples.folds(math.ceil(1 / share), config.seed)
     shares = np.bincount(folds[np.unique(given.unit, return_index=True)[1]]) / given.n_units
     # A large group can make one fold many times another, and what is developed on is never learnt from.
-    development = min(range(len(shares)), key=lambda fold: (shares[fold] > share, abs(shares[fold] - share)))
-    return np.where(folds == development, 0, -1)
+    order = np.argsort(shares, kind="stable")
+    taken = max(1, int((np.cumsum(shares[order]) <= share).sum()))
+    if shares[order[:taken]].sum() < share / 4 and taken < len(order) - 1:
+        taken += 1  # a handful of rows can choose, stop and calibrate nothing
+    return np.where(np.isin(folds, order[:taken]), 0, -1)
 
 
 def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:

@@ -132,6 +132,14 @@ def test_a_column_of_the_data_is_never_read_as_the_verdict(tmp_path):
     assert [row["label"] for row in found.rows] == [False, True]
 
 
+@pytest.mark.parametrize("topic", [None, "cs.CL", ["cs.CL"]])
+@pytest.mark.parametrize("said", [{"said": "drop"}, {"verdict": "drop"}, {"stars": [{"rating": 1}]}])
+def test_a_column_of_the_data_that_is_named_like_our_control_and_says_nothing_is_passed_over(tmp_path, topic, said):
+    rows = [least(categories=topic, **said)] * 2
+    found = import_labels([written(tmp_path, "a.json", rows)], Reading(RUBRIC, rating_cut=4))
+    assert [row["label"] for row in found.rows] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -160,8 +168,15 @@ def test_a_plain_table_in_another_encoding_is_read(tmp_path):
 @given(st.text())
 def test_no_spreadsheet_reads_the_key_of_a_question_as_a_number(text):
     made, _ = as_question({"prompt": text, "completion": "x"}, "good-bad")
+    (row,) = csv.DictReader(io.StringIO(sheet([made], "good-bad").removeprefix("\ufeff"), newline=""))
     with pytest.raises(ValueError, match="could not convert"):
-        float(made.key)
+        float(row["question"])
+
+
+def test_a_spreadsheet_of_plain_keys_is_still_read(tmp_path):
+    plain = sheet([question("good-bad")], "good-bad").replace("\nq", "\n").replace(",,,\r\n", ",good,,\r\n")
+    (row,) = import_labels([written(tmp_path, "a.csv", plain)], Reading(RUBRIC)).rows
+    assert row["label"] is True
 
 
 def question(mode, **cells):

@@ -73,7 +73,6 @@ def test_each_kind_is_told_by_its_columns(tmp_path):
     assert len(labels) == 5
     assert labels.counts() == {
         "rows": 5, "samples": 2, "preferences": 1, "rankings": 1, "categories": 1, "desirable": 1, "undesirable": 2,
-        "groups": 4,
     }  # fmt: skip
 
 
@@ -287,6 +286,17 @@ def test_every_fault_of_a_row_is_named_with_its_line_and_without_row_text(tmp_pa
     fault = fault_of(tmp_path, row)
     assert words in fault
     assert SECRET not in fault
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"completion": "a", "text": "", "label": 1}, {"completion": "a ", "text": "a", "label": 1},
+        {"chosen": "a", "rejected": "b", "label": ""},
+    ],
+)  # fmt: skip
+def test_an_empty_cell_or_the_same_text_contradicts_nothing(tmp_path, row):
+    assert len(load_labels([written(tmp_path / "x.jsonl", [row])])) == 1
 
 
 @pytest.mark.parametrize("value", ["张三住在朝阳区12号", "two words", "a-word-of-more-than-20-letters"])

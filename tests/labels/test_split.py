@@ -194,14 +194,16 @@ def test_rows_that_say_the_same_group_are_in_one_part_and_one_fold(seed):
 
 def test_rows_of_one_prompt_and_texts_of_one_ranking_belong_together_for_intervals():
     rows = [Sample("p", "a", True), Sample("p", "b", False), Sample("q", "c", True), Sample("q", "d", True, group="g")]
-    labels = labelled([*rows, Ranking("", ("x", "y", "z"))])
+    others = [Sample(prompt, "e", True) for prompt in "rst"]
+    labels = labelled([*rows, *others, Ranking("", ("x", "y", "z"))])
     flat = flatten(labels)
-    assert flat.clusters(np.arange(4)).tolist() == [0, 0, 1, 2]
+    assert flat.clusters(np.arange(7)).tolist() == [0, 0, 1, 2, 3, 4, 5]
     assert flat.clusters(flat.pairs[:, 0]).tolist() == [0, 0, 0]
-    assert labels.counts()["groups"] == 4
+    assert labels.counts()["groups"] == 7
 
 
-def test_a_prompt_that_all_rows_have_is_an_instruction_and_makes_no_group():
-    labels = labelled([Sample("Is it good?", text, True) for text in "abc"])
-    assert flatten(labels).clusters(np.arange(3)) is None
+@pytest.mark.parametrize("prompts", ["a", "ab", "abcd"])
+def test_a_few_prompts_are_instructions_and_make_no_groups(prompts):
+    labels = labelled([Sample(prompt, text, True) for prompt in prompts for text in "xyz"])
+    assert flatten(labels).clusters(np.arange(len(labels))) is None
     assert "groups" not in labels.counts()

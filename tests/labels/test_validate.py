@@ -325,7 +325,9 @@ def test_agreement_is_reported_for_pairs_and_rankings_too():
     ]  # fmt: skip
     found = clean_labels(labelled(*filler(), *pairs))[1].agreement
     assert (found.shared_orders, found.shared_rows) == (12, 0)
-    assert found.order_alpha == pytest.approx(1 - (6 / 24) / (2 * 21 * 3 / (24 * 23)))
+    assert found.order_alpha == pytest.approx(1 - (6 / 24) / (2 * 24 * 24 / (48 * 47)))
+    alike = [Preference(f"p{n}", "x", "y", annotator=who) for n in range(6) for who in ("ann", "bo")]
+    assert clean_labels(labelled(*filler(), *alike))[1].agreement.order_alpha == 1
     rankings = [Ranking("p", ("a", "b", "c"), annotator=who) for who in ("ann", "bo")]
     assert check_labels(labelled(*filler(), *rankings, *pairs)).agreement.shared_orders == 13
     assert "12 pairs and rankings" in labels_in_words({"agreement": found.to_dict()})

@@ -80,9 +80,21 @@ def test_files_that_spark_would_skip_are_refused_and_a_pattern_reads_them(spark,
     with pytest.raises(CorpusError) as refused:
         read_corpus(spark, str(tmp_path / "corpus"), format=kind)
     assert unread.format(kind) in str(refused.value)
-    assert "--input 'corpus/*'" in str(refused.value)
-    found = read_corpus(spark, str(tmp_path / "corpus/*"), format=kind)
+    assert "--input 'corpus/[!._]*'" in str(refused.value)
+    found = read_corpus(spark, str(tmp_path / "corpus/[!._]*"), format=kind)
     assert sorted(row["text"] for row in found.collect()) == sorted(files)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "json"])
+def test_files_that_are_no_part_of_a_corpus_are_no_reason_to_refuse(spark, tmp_path, kind):
+    for name in ("lang=en/a", "lang=zh/b"):
+        write(tmp_path / "parts" / f"{name}.{kind}", name)
+    if kind == "json":  # of Parquet, Spark itself refuses it
+        (tmp_path / "parts" / "README.md").write_text("about", encoding="utf-8")
+    for name in ("one/a", "two/b", ".git/objects/zz", "_tmp/0/c"):
+        write(tmp_path / "folders" / f"{name}.{kind}", name)
+    for path, rows in ((tmp_path / "parts", 2), (tmp_path / "folders" / "*", 2)):
+        assert read_corpus(spark, str(path), format=kind).count() == rows
 
 
 def test_a_skipped_file_is_refused_when_damaged_ones_are_left_out(spark, tmp_path):

@@ -165,7 +165,7 @@ def test_a_damaged_store_is_seen_said_and_never_used(stored, spark, judge, tmp_p
     assert len(store.segments()) == 1
     damaged(tmp_path / "store", how)
     assert store.segments() == []
-    assert "damaged segment" in capsys.readouterr().err
+    assert "segment that cannot be used" in capsys.readouterr().err
 
 
 def test_with_a_damaged_store_the_scores_are_computed_anew(stored, score, tmp_path):
@@ -174,7 +174,7 @@ def test_with_a_damaged_store_the_scores_are_computed_anew(stored, score, tmp_pa
     damaged(tmp_path / "store", "changed")
     code, said, shown = score(input=corpus, output=tmp_path / "out", store=tmp_path / "store")
     assert (code, said["store"]["contents_scored"]) == (0, first["store"]["contents_scored"])
-    assert "damaged segment" in shown
+    assert "segment that cannot be used" in shown
     assert scored(tmp_path / "out") == scored(out)
 
 

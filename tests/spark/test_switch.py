@@ -238,6 +238,20 @@ def test_elsewhere_a_run_that_lost_its_lock_publishes_nothing_and_leaves_it_to_t
     assert spark.read.parquet(f"{elsewhere}/out").count() == 3
 
 
+def test_elsewhere_a_lock_file_that_is_gone_for_a_moment_is_not_lost(spark, elsewhere):
+    """Some stores delete a file before they replace it."""
+    place = lock_of(spark, f"{elsewhere}/out")
+
+    def in_between(staging):
+        place.delete()
+        staging.write(spark.range(9))
+        return {"rows": 9}
+
+    published(spark, f"{elsewhere}/out", in_between)
+    assert spark.read.parquet(f"{elsewhere}/out").count() == 9
+    assert not place.exists()
+
+
 def test_elsewhere_a_run_that_lost_its_lock_leaves_the_folder_of_their_plan(spark, elsewhere):
     place = lock_of(spark, f"{elsewhere}/out")
 

@@ -250,6 +250,17 @@ def test_a_large_group_is_learnt_from_and_not_developed_on(monkeypatch, build, m
     assert 0 < (folds == 0).mean() <= fit.MAX_DEVELOPMENT_SHARE
 
 
+def test_a_handful_of_rows_is_not_all_that_is_developed_on(monkeypatch, build, made):
+    from quality_judge.train import fit
+
+    monkeypatch.setattr(fit, "MAX_CROSS_FITTED_UNITS", 50)
+    pages = ["large"] * 40 + ["middle"] * 20 + ["small"]
+    rows = [replace(row, group=page) for row, page in zip(made.samples(61), pages, strict=True)]
+    examples = build(rows)
+    folds = choose_folds(examples, examples, TrainConfig())
+    assert sorted({page for page, fold in zip(pages, folds.tolist(), strict=True) if fold == 0}) == ["middle", "small"]
+
+
 def test_copies_that_nobody_labelled_do_not_count_as_labels(monkeypatch, made, tiny_base):
     from quality_judge.train import fit
 
