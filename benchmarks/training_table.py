@@ -28,8 +28,8 @@ def write_table(known: dict, path: Path) -> None:
         "# Judges against what else could be done with the same labels", "",
         "Written by `make bench-training`. Test ROC AUC (pair accuracy for convarg), mean over seeds; in brackets the"
         " mean of the 95% bootstrap intervals over test rows. **Bold**: the best. Labels: how many were learnt from."
-        " gsm8k_solutions is on SmolLM2, which is not fine-tuned there. trl_kto is on SmolLM2. With more than 200"
-        " labels setfit learns from five pairs a label, with its own default otherwise.",
+        " gsm8k_solutions is on SmolLM2, which is not fine-tuned there. trl_kto is on SmolLM2."
+        + (" With more than 200 labels setfit learns from five pairs a label." if "setfit" in methods else ""),
         "", f"Machine: {', '.join(f'{key} {value}' for key, value in known['machine'].items())}.", "",
         "| set | labels | seeds | " + " | ".join(methods) + " | target |",
         "|---|---|---|" + "---|" * (len(methods) + 1),

@@ -76,7 +76,10 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
 
 
 def write_beside(path: str | Path, text: str) -> None:
-    """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen."""
+    """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen.
+
+    A folder that is not there is made.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -129,7 +129,7 @@ def recalibrated(
     tested = with_calibration(score_labels(scorer, held_out), calibration)
     promise = certificate(tested, targets)
     measured, threshold = (tested, best) if halves else _cross_fitted(tested, labels)
-    metrics = _of_cut(judge, None)
+    metrics = _metrics_of(judge, with_attacks=False)
     metrics |= {  # the baselines answered for other rows, and nothing is left here to ask them again
         "test": measure(measured, threshold=threshold), "baselines": {}, "curves": curves(measured),
         "shortcuts": shortcuts(tested, threshold=promised_cut(promise, best)),
@@ -140,7 +140,7 @@ def recalibrated(
     changes = {"calibration": calibration.to_dict(), **_promised(judge.spec, promise, best)}
     changes["thresholds"] |= {"proposed": _proposed(tested, targets)}
     changes["labels"] = {**judge.spec.labels, MISSING_LABELS: 0}
-    changes |= _then(judge.spec, command)
+    changes |= _made_by(judge.spec, command)
     return save_with_report(judge, output, metrics, changes), metrics
 
 
@@ -158,10 +158,10 @@ def certified_fresh(
     kept, dropped = drawing.regions(labels)
     promise = certify_fresh(kept, dropped, targets, keep_at=drawing.keep_at, drop_below=drawing.drop_below)
     best = judge.spec.thresholds.get("best")
-    metrics = _of_cut(judge, promised_cut(promise, best))
+    metrics = _metrics_of(judge, with_attacks=promised_cut(promise, best) == judge.spec.threshold)
     metrics["certificate"] = promise.to_dict()
     metrics["labels"] = {**metrics.get("labels", {}), "fresh": labels.counts()}
-    changes = _promised(judge.spec, promise, best) | _then(judge.spec, command)
+    changes = _promised(judge.spec, promise, best) | _made_by(judge.spec, command)
     return save_with_report(judge, output, metrics, changes), promise
 
 
@@ -269,7 +269,7 @@ def save_with_report(judge: Judge, output: str | Path, metrics: Mapping[str, Any
 
 def save_with_metric(judge: Judge, output: str | Path, name: str, found: Mapping[str, Any]) -> Judge:
     """The judge saved at `output`, its metrics and card with `found` under `name`; what scores is the same."""
-    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = _metrics_of(judge, with_attacks=True)
     return save_with_report(judge, output, {**metrics, name: dict(found)}, {})
 
 
@@ -278,15 +278,13 @@ def promised_cut(promise: Promises | None, best: float | None) -> float | None:
     return best if promise is None or promise.keep_at is None else promise.keep_at
 
 
-def _of_cut(judge: Judge, keep_at: float | None) -> dict[str, Any]:
-    """The judge's metrics for its next one, without those of attacks, unless that keeps from the same cut on."""
+def _metrics_of(judge: Judge, *, with_attacks: bool) -> dict[str, Any]:
+    """What its metrics.json says. with_attacks: of attacks too, which hold for one cut and one calibration alone."""
     metrics: dict[str, Any] = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
-    if keep_at != judge.spec.threshold:
-        metrics.pop("redteam", None)
-    return metrics
+    return {name: value for name, value in metrics.items() if with_attacks or name != "redteam"}
 
 
-def _then(spec: JudgeSpec, command: str | None) -> dict[str, Any]:
+def _made_by(spec: JudgeSpec, command: str | None) -> dict[str, Any]:
     """The change that adds a command to those the judge was made by; none where they are not known."""
     first = spec.training.get("command")
     return {"training": {**spec.training, "command": f"{first}\n{command}"}} if first and command else {}

@@ -95,7 +95,7 @@ def refuse_forged(encoder: Encoder) -> None:
     hidden += [(fence, inside) for token in tokens for fence in fences[-1:] for inside in (token, token * 2)]
     forged = [f"x{fence[: len(fence) // 2]}{inside}{fence[len(fence) // 2 :]}x" for fence, inside in hidden]
     forged += map(_wide, fences)
-    if any(spells_fence(text, fences) for text in encoder.spelled(_contents(encoder, forged))):
+    if any(spells_fence(text, fences) for text in encoder.decoded(_contents(encoder, forged))):
         raise JudgeError("the tokenizer turns a text that hides a delimiter of the prompt into it; it is refused")
 
 

@@ -60,6 +60,10 @@ class Ragged:
         lengths = np.bincount(self.rows()[keep], minlength=len(self.lengths))
         return Ragged(self.ids[keep], lengths.astype(np.int64))
 
+    def take(self, rows: np.ndarray) -> Ragged:
+        """The rows of these indices, rising int64 (t,)."""
+        return Ragged(self.ids[np.isin(self.rows(), rows)], self.lengths[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -122,8 +126,8 @@ class Encoder:
         """The fences that ids do not show, so that none of them could be kept out of a row."""
         return unseen_fences(self._tokenizer, self.encoding.fences)
 
-    def spelled(self, tokens: Ragged) -> list[str]:
-        """What the ids of each row say."""
+    def decoded(self, tokens: Ragged) -> list[str]:
+        """What the ids of each row spell."""
         ids, ends = tokens.ids.tolist(), np.cumsum(tokens.lengths).tolist()
         rows = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
@@ -134,17 +138,16 @@ class Encoder:
         if self.encoding.trimmed:
             texts = [text.strip() for text in texts]
         content, control = self._ids([without_fences(text, fences) for text in texts] if fences else texts)
-        suspect = control | (not self._as_written)
-        if not (fences and suspect.any()):
+        suspect = np.flatnonzero(control | (not self._as_written)) if fences else np.zeros(0, np.int64)
+        said = dict(zip(suspect.tolist(), self.decoded(content.take(suspect)), strict=True))
+        rows = [row for row, text in said.items() if spells_fence(text, fences)]
+        if not rows:
             return content, control
-        said = self.spelled(content)
-        forged = suspect & np.array([spells_fence(text, fences) for text in said], bool)
-        if not forged.any():
-            return content, control
+        forged = np.isin(np.arange(len(texts)), rows)
         kept, control = content.where(~forged[content.rows()]), control | forged
         if not rounds:
             return kept, control
-        mended, _ = self._content([said[row] for row in np.flatnonzero(forged)], rounds - 1)
+        mended, _ = self._content([said[row] for row in rows], rounds - 1)
         lengths = np.zeros(len(texts), np.int64)
         lengths[forged] = mended.lengths
         return spliced([kept, Ragged(mended.ids, lengths)], len(texts)), control

@@ -19,8 +19,8 @@ class FlatLabels:
 
     pairs: (better, worse) indices, int64 (p, 2), of preferences and of all ordered pairs in rankings. rankings: the
     indices of each, best first. categories: name to 1, 0 or NaN for each text, float64 (n,). sources, languages: what
-    the label file says of each text, None where it says nothing. groups: what the text's row belongs to, see
-    `LabelSet.belonging`; else all texts of a ranking belong together.
+    the label file says of each text, None where it says nothing. groups: the cluster of each text, see
+    `LabelSet.cluster_names`; all texts of a ranking are of one.
     """
 
     prompts: list[str]
@@ -59,12 +59,12 @@ def flatten(labels: LabelSet) -> FlatLabels:
     groups: list[str | None] = []
     names = sorted({name for row in labels.categories for name in row.categories})
     categories: dict[str, dict[int, float]] = {name: {} for name in names}
-    for number, (row, belongs) in enumerate(zip(labels.rows(), labels.belonging(), strict=True)):
+    for number, (row, cluster) in enumerate(zip(labels.rows(), labels.cluster_names(), strict=True)):
         texts, first = completions_of(row), len(completions)
         prompts += [row.prompt] * len(texts)
         completions += texts
         said += [np.nan if label is None else float(label) for label in labels_of(row)]
-        groups += [f"row {number}" if belongs is None and isinstance(row, Ranking) else belongs] * len(texts)
+        groups += [f"row {number}" if cluster is None and isinstance(row, Ranking) else cluster] * len(texts)
         marks += [(row.source, row.lang) if isinstance(row, Sample | CategoryRow) else (None, None)] * len(texts)
         if isinstance(row, Preference | Ranking):
             pairs += [(first + i, first + j) for i in range(len(texts)) for j in range(i + 1, len(texts))]

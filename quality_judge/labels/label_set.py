@@ -13,8 +13,8 @@ from functools import cached_property
 
 from quality_judge.errors import InputError
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
+from quality_judge.stats.clustered import MIN_CLUSTERS
 
-FEWEST_PROMPTS = 5  # fewer clusters give no interval
 Row = Sample | Preference | Ranking | CategoryRow
 
 
@@ -69,14 +69,14 @@ class LabelSet:
         """Hash of all rows, hexadecimal; the same for any file names, file formats and row order."""
         return hashlib.sha256(b"".join(sorted(map(_digest, self.rows())))).hexdigest()
 
-    def belonging(self) -> list[str | None]:
-        """What each of `rows()` belongs to: the group it says, else its prompt, or nothing.
+    def cluster_names(self) -> list[str | None]:
+        """The cluster of each of `rows()`: the group it says, else its prompt; None for a row that is one of its own.
 
-        Rows that share it are alike, so that together they prove less than as many others. A few prompts are
-        instructions, which say nothing of that.
+        Rows of a cluster are alike, so that together they prove less than as many others. Fewer prompts than give an
+        interval are instructions, and name no cluster.
         """
         rows = self.rows()
-        asked = len({row.prompt for row in rows if row.prompt}) >= FEWEST_PROMPTS
+        asked = len({row.prompt for row in rows if row.prompt}) >= MIN_CLUSTERS
         return [
             f"group {row.group}" if row.group is not None else f"prompt {row.prompt}" if asked and row.prompt else None
             for row in rows
@@ -85,8 +85,8 @@ class LabelSet:
     def counts(self) -> dict[str, int]:
         """How many rows of each kind, and texts called desirable or not; of how many groups, where rows share one."""
         labels = [label for row in self.rows() for label in labels_of(row)]
-        named = [name for name in self.belonging() if name is not None]
-        groups = len(self) - len(named) + len(set(named))  # a row that belongs to nothing is one of its own
+        named = [name for name in self.cluster_names() if name is not None]
+        groups = len(self) - len(named) + len(set(named))
         return {
             "rows": len(self),
             "samples": len(self.samples),

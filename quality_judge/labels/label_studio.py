@@ -138,7 +138,7 @@ def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
             words.setdefault(name, []).extend(_strings(task[name]))
     if named := {name for name in OWN_CONTROLS & words.keys() if any(_is_choice(word, rubric) for word in words[name])}:
         return named
-    if any(isinstance(part, Mapping) and "rating" in part for task in tasks for part in _parts(task)):
+    if any(_said_in(task, ()).ratings for task in tasks):
         return set()
     some = {name for name, said in words.items() if any(_is_choice(word, rubric) for word in said)}
     only = {name for name in some if all(_is_choice(word, rubric) for word in words[name])}
@@ -166,11 +166,7 @@ def annotations_of(
                 said.add(result.get("value"))
             yield task.get("data") or {}, said, _about(each, "completed_by"), bool(each.get("was_cancelled"))
         return
-    said = Said()
-    for name, value in task.items():
-        if name not in OWN_FIELDS:
-            _add_short(said, name, value, plain)
-    yield task, said, _about(task, "annotator"), bool(task.get("was_cancelled"))
+    yield task, _said_in(task, plain), _about(task, "annotator"), bool(task.get("was_cancelled"))
 
 
 def as_found(
@@ -285,9 +281,13 @@ def _about(each: Mapping[str, Any], who: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _parts(task: Mapping[str, Any]) -> Iterator[Any]:
-    for name in task.keys() - OWN_FIELDS:
-        yield from task[name] if isinstance(task[name], list) else [task[name]]
+def _said_in(task: Mapping[str, Any], plain: Collection[str]) -> Said:
+    """What a row of JSON-MIN holds beside its data."""
+    said = Said()
+    for name, value in task.items():
+        if name not in OWN_FIELDS:
+            _add_short(said, name, value, plain)
+    return said
 
 
 def _add_short(said: Said, name: str, value: Any, plain: Collection[str]) -> None:

@@ -303,7 +303,7 @@ def _clean(text: str) -> str:
 
 def _shown(value: object) -> str:
     """The value when it is a number or a short word; otherwise its type and length, because it may be row text."""
-    if isinstance(value, str) and not SHOWN.fullmatch(value):
-        return f"{type_name(value)} of {len(value)} characters"
-    shown = repr(value)
-    return shown if len(shown) <= 22 else f"{type_name(value)} of {len(shown)} characters"
+    shown = value if isinstance(value, str) else repr(value)
+    if isinstance(value, str | bool | int | float) and SHOWN.fullmatch(shown):
+        return repr(value)
+    return f"{type_name(value)} of {len(shown)} characters"

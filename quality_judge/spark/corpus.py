@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,11 +18,10 @@ from pyspark.sql.types import StringType, StructField, StructType
 from quality_judge.errors import CorpusError, UnreadableFile, listed
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.json_lines import read_json
-from quality_judge.spark.places import Place, located, refuse_password
+from quality_judge.spark.places import PATTERN_SIGN, Place, located, refuse_password
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 MAX_HEADER_BYTES = 1 << 16
-PATTERN = re.compile(r"[*?\[{]")
 FORMATS = ("parquet", "json", "csv", "text")
 # Files whose header differs are refused: by default Spark reads them in the first file's order.
 CSV: dict[str, Any] = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False, "mode": "PERMISSIVE"}
@@ -109,7 +107,7 @@ def _kind(file: str) -> str:
 
 def _hidden_below(spark: SparkSession, paths: Sequence[str]) -> Callable[[str], bool]:
     """Whether a file lies in a hidden folder that a pattern among `paths` matched, where Spark would not look."""
-    named = [PATTERN.split(path)[0].rpartition("/")[0] for path in paths if PATTERN.search(path)]
+    named = [PATTERN_SIGN.split(path)[0].rpartition("/")[0] for path in paths if PATTERN_SIGN.search(path)]
     starts = [f"{Place.at(spark, folder or '.').path.toUri().getPath().rstrip('/')}/" for folder in named]
 
     def hides(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, StringType, StructField, StructType
 
 from quality_judge.spark.score import CORRUPT_COLUMN, named
 
@@ -29,26 +29,30 @@ def read_json(spark: SparkSession, paths: Sequence[str], below: Mapping[str, Any
 
     below: options of the reader.
     """
-    lines = spark.read.options(**below).schema(f"{LINE} string").text(list(paths))
-    known = _schema_of_whole(lines)
+    lines, reader = spark.read.options(**below).schema(f"{LINE} string").text(list(paths)), spark.read.options(**below)
+    known, whole = _schema(lines)
     if known is not None:
-        return spark.read.options(**below).schema(_beside(lines, known)).json(list(paths), **LENIENT)
-    found = spark.read.options(**below).json(list(paths), **LENIENT)
-    if not lines.where(_holds_more(F.col(LINE))).take(1):
+        said = [] if whole else [StructField(CORRUPT_COLUMN, StringType())]
+        reader = reader.schema(StructType([*said, *_beside(lines, known)]))
+    found = reader.json(list(paths), **LENIENT)
+    if whole or not lines.where(_holds_more(F.col(LINE))).take(1):
         return found
     plain = StructType([field for field in found.schema if field.name != CORRUPT_COLUMN])
     return _told_apart(lines, _beside(lines, plain))
 
 
-def _schema_of_whole(lines: DataFrame) -> StructType | None:
-    """The columns of the records when each line is one object and nothing else, else None. One pass."""
+def _schema(lines: DataFrame) -> tuple[StructType | None, bool]:
+    """(the columns of the records, None where a line is an array; whether every line is one object and nothing else).
+
+    One pass.
+    """
     spark, line = lines.sparkSession, F.col(LINE)
     java: Any = spark._jvm
     told = lines.select(F.when(F.trim(line).isin("", "null"), line).otherwise(_within(line)))
     texts = getattr(told._jdf, "as")(java.org.apache.spark.sql.Encoders.STRING())
     found = StructType.fromJson(json.loads(spark.read.options(**LENIENT)._jreader.json(texts).schema().json()))
-    kind = found[LINE].dataType if found.names == [LINE] else None
-    return kind if isinstance(kind, StructType) else None
+    kind = found[LINE].dataType if LINE in found.names else None
+    return (kind, found.names == [LINE]) if isinstance(kind, StructType) else (None, False)
 
 
 def _beside(lines: DataFrame, fields: StructType) -> StructType:

@@ -22,6 +22,7 @@ from quality_judge.errors import CorpusError
 
 PASSWORD = re.compile(r"://[^\s/@:]*:[^\s/@]+@")
 SAME_STORE = {"s3": "s3a", "s3n": "s3a", "abfss": "abfs", "wasbs": "wasb"}
+PATTERN_SIGN = re.compile(r"[*?\[\]{}\\]")  # Spark and Hadoop read a path with one as a pattern
 PORT = re.compile(r":\d+$")
 FULL_PATH = re.compile(r"(?:([a-z][\w+.-]*):)?(?://([^/]*))?(.*)", re.IGNORECASE | re.DOTALL)
 OBJECT_STORES = ("s3a", "s3", "s3n", "gs", "wasb", "wasbs", "oss", "cosn", "obs")

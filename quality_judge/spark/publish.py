@@ -19,14 +19,13 @@ from quality_judge.errors import CheckFailed, CorpusError, RunConflict, SparkFai
 from quality_judge.redact import redacted_values
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.lock import held
-from quality_judge.spark.places import Place, overlapping
+from quality_judge.spark.places import PATTERN_SIGN, Place, overlapping
 from quality_judge.spark.switch import LOG_FOLDER, aside, data_files, switch, tidy
 
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
 CONTENTS_FOLDER = "contents"
 RECEIPTS_FOLDER = "receipts"
-PATTERN_SIGNS = frozenset("*?[]{}\\")
 
 
 class Staging:
@@ -211,7 +210,7 @@ def _final(spark: SparkSession, output: str) -> Place:
         place = Place.at(spark, f"file://{os.path.realpath(place.local)}")
     if place.parent is None:
         raise CorpusError(f"{output} cannot be an output; give a folder of its own")
-    if signs := PATTERN_SIGNS.intersection(place.path.toUri().getPath()):
+    if signs := set(PATTERN_SIGN.findall(place.path.toUri().getPath())):
         raise CorpusError(
             f"{place.text} cannot be an output: Spark takes {' '.join(sorted(signs))} for a pattern; choose another "
             "path"

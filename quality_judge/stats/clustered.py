@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 MIN_CLUSTERS = 5
 
@@ -22,5 +22,5 @@ def clustered_interval(values: np.ndarray, cluster: np.ndarray, *, confidence: f
     mean = float(np.mean(values))
     residual = np.bincount(at, weights=values - mean)
     error = np.sqrt(clusters / (clusters - 1) * float(residual @ residual)) / len(values)
-    half = float(t.ppf(0.5 + confidence / 2, clusters - 1)) * float(error)
+    half = float(stdtrit(clusters - 1, 0.5 + confidence / 2)) * float(error)
     return [mean - half, mean + half]

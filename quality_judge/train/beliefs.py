@@ -107,7 +107,7 @@ def _only(examples: Examples, at: np.ndarray) -> Examples:
     """The texts `at`, each a unit of its own."""
     n, groups = len(at), tuple(examples.groups[unit] for unit in examples.unit[at])
     return replace(
-        examples, texts=[examples.texts[index] for index in at], tokens=examples.tokens_of(at),
+        examples, texts=[examples.texts[index] for index in at], tokens=examples.tokens.take(at),
         label=examples.label[at], weight=examples.weight[at], categories=examples.categories[at], unit=np.arange(n),
         rank=np.zeros(n, np.int64), groups=groups,
     )  # fmt: skip

@@ -59,11 +59,6 @@ class Examples:
             for at, (text, start, length) in enumerate(zip(self.texts, starts, self.tokens.lengths, strict=True))
         ], np.int64)  # fmt: skip
 
-    def tokens_of(self, texts: np.ndarray) -> Ragged:
-        """The tokens of the texts of these indices, rising int64 (t,)."""
-        kept = self.tokens.where(np.isin(self.tokens.rows(), texts))
-        return replace(kept, lengths=kept.lengths[texts])
-
     @property
     def labelled(self) -> np.ndarray:
         """Whether a text has a label of its own, bool (n,)."""

@@ -271,7 +271,7 @@ class ModelFitter:
 
     def _frozen_states(self) -> np.ndarray:
         distinct, back = np.unique(self.examples.same, return_inverse=True)
-        tokens = self.examples.tokens_of(distinct)
+        tokens = self.examples.tokens.take(distinct)
         return frozen_states(self.base, self.encoding, tokens, self.pooling, self.device.type)[back]
 
     def _checkpoint(self, method: Method, part: str) -> Checkpoint | None:

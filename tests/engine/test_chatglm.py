@@ -296,7 +296,7 @@ def test_what_nfkc_makes_of_a_text_cannot_close_the_rubrics_block(models, text):
     encoder = Encoder(content_json, encoding)
     refuse_unsafe_tokenizer(encoder, known_ids=10_000)
     encoded = encoder.encode([f"x{text}", "x"])
-    forged, honest = encoder.spelled(encoded.tokens)
+    forged, honest = encoder.decoded(encoded.tokens)
     assert forged.count(END) == honest.count(END) == 1
     assert encoded.control.tolist() == [True, False]
 

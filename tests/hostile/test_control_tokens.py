@@ -13,7 +13,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from quality_judge.engine.controls import KNOWN_PATTERNS, refuse_growth, refuse_unsafe_tokenizer
+from quality_judge.engine.controls import KNOWN_PATTERNS, MAX_GROWTH, refuse_growth, refuse_unsafe_tokenizer
 from quality_judge.engine.encode import Encoder, build_encoding, without_added_tokens
 from quality_judge.engine.prompts import rubric_prompt
 from quality_judge.errors import BaseModelError, JudgeError
@@ -234,7 +234,7 @@ def forged_fences(encoder, tokenizer):
         f"x{forge(fence[: half(fence)], fence[half(fence) :], token)}x"
         for fence in fences for token in tokens for forge in FORGERIES
     ]  # fmt: skip
-    honest, *read = encoder.spelled(encoder.encode(["x", *texts], ["x", *texts[::-1]]).tokens)
+    honest, *read = encoder.decoded(encoder.encode(["x", *texts], ["x", *texts[::-1]]).tokens)
     return sum(text.count(fence) - honest.count(fence) for text in read for fence in fences)
 
 
@@ -313,8 +313,17 @@ def rules_of(normalizer):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_rules_of_published_tokenizers_do_not_grow_a_text(name):
-    refuse_growth(rules_of(normalizers.Sequence(REAL[name])))
+def test_the_rules_of_published_tokenizers_pass_and_with_a_swelling_one_behind_they_do_not(name):
+    assert refuse_growth(rules_of(normalizers.Sequence(REAL[name]))) is None
+    with pytest.raises(JudgeError, match=f"over {MAX_GROWTH} times as long"):
+        refuse_growth(rules_of(normalizers.Sequence([*REAL[name], literal("a", "a" * (MAX_GROWTH + 1))])))
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if name not in ("albert", "siglip")])  # their map is a stand-in
+def test_a_text_under_the_rules_of_published_tokenizers_grows_no_more_than_is_allowed(name):
+    normalizer = normalizers.Sequence(REAL[name])
+    for text in ("a", " ", "  a  ", "ﷺ", "ΰ", "Water boils.\n水在高山上"):
+        assert len(normalizer.normalize_str(text)) <= MAX_GROWTH * len(text)
 
 
 def test_a_map_that_writes_a_long_text_for_one_sign_is_refused():

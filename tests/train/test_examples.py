@@ -146,6 +146,6 @@ def test_a_sample_is_learnt_by_its_probability_where_it_has_one(build):
 
 def test_tokens_of_some_texts_are_theirs_alone(build, made):
     examples, some = build(made.samples(6)), np.array([1, 2, 5])
-    found = examples.tokens_of(some)
+    found = examples.tokens.take(some)
     assert found.lengths.tolist() == examples.tokens.lengths[some].tolist()
     assert found.ids.tolist() == build([made.samples(6)[at] for at in some]).tokens.ids.tolist()
