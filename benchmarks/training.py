@@ -3,7 +3,8 @@
     python benchmarks/training.py [--sets german_webtext …] [--sizes 64 200 600 all] [--seeds 3] [--methods ours …]
     python benchmarks/training.py --short --output /tmp/short.json
 
-`ours` is `fit_judge` with the default configuration; tfidf_logistic, frozen_base and length_only are its baselines,
+`ours` is `fit_judge` with the default configuration, ours_unlabelled the same with the texts of all training labels
+beside them, as rows that nobody labelled; tfidf_logistic, frozen_base and length_only are its baselines,
 which take as long as scoring the test labels does and are left out with `--methods ours`.
 setfit and cross_encoder run in an environment of their own (`make bench-training` makes it), data_juicer is that
 project's pipeline (tokenizer, HashingTF, logistic regression) on Spark, trl_reward learns from orders alone, trl_kto
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +58,8 @@ SETS = {
 }
 SIZES = ("64", "200", "600", "all")
 OURS = ("ours", "tfidf_logistic", "frozen_base", "length_only")
-METHODS = (*OURS, *PEERS)
+UNLABELLED = "ours_unlabelled"
+METHODS = (*OURS, UNLABELLED, *PEERS)
 LIBRARIES = ("torch", "transformers", "scikit-learn")
 
 
@@ -91,23 +93,24 @@ def can_run(cell: Cell) -> bool:
     return not (orders and cell.method in LABELS_ALONE) and (orders or cell.method not in ORDERS_ALONE)
 
 
-def labels_of(cell: Cell) -> tuple[LabelSet, LabelSet]:
-    """The labels to learn from and those to measure on; rows of the test labels are left out of the former."""
+def labels_of(cell: Cell) -> tuple[LabelSet, LabelSet, list[str]]:
+    """The labels to learn from, those to measure on, and texts without their labels; none holds a row of the second."""
     if cell.set == "demo":
         train, test = split_labels(load_labels(demo_labels()), [0.6, 0.4], seed=0)
     else:
         files, tested, _ = SETS[cell.set]
         train = load_labels([DATA / name / "train.jsonl" for name in files])
         test = load_labels([DATA / tested / "test.jsonl"])
-    rows, origins = train.rows(), train.origins()
+    train, rows, origins = clean_labels(train, test=test)[0], train.rows(), train.origins()
+    unlabelled = flatten(train).completions if cell.method == UNLABELLED else []
     if cell.size != "all":
         chosen = np.sort(np.random.default_rng(cell.seed).permutation(len(rows))[: int(cell.size)])
-        train = LabelSet.of([rows[i] for i in chosen], [origins[i] for i in chosen])
-    return clean_labels(train, test=test)[0], test
+        train = clean_labels(LabelSet.of([rows[i] for i in chosen], [origins[i] for i in chosen]), test=test)[0]
+    return train, test, unlabelled
 
 
 def our_answers(
-    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool = True
+    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool = True, unlabelled: Sequence[str] = ()
 ) -> tuple[dict[str, ScoredLabels], float, float]:
     """(method -> its answers to the test labels, the judge's threshold, seconds until it could score).
 
@@ -115,7 +118,7 @@ def our_answers(
     """
     started = time.perf_counter()
     config = load_judge_config(conf_folder() / "judges" / "default.yaml", overrides)
-    fitted = fit_judge(train, config)
+    fitted = fit_judge(train, config, unlabelled=unlabelled)
     with tempfile.TemporaryDirectory() as scratch:
         draft = draft_judge(scratch, fitted, config, train)
         seconds = time.perf_counter() - started
@@ -128,10 +131,10 @@ def our_answers(
 
 
 def our_scores(
-    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool
+    train: LabelSet, test: LabelSet, overrides: list[str], *, baselines: bool, unlabelled: Sequence[str] = ()
 ) -> dict[str, tuple[dict, float]]:
     """method -> (metrics, seconds) of what `our_answers` gives; a baseline has no seconds of its own."""
-    found, threshold, seconds = our_answers(train, test, overrides, baselines=baselines)
+    found, threshold, seconds = our_answers(train, test, overrides, baselines=baselines, unlabelled=unlabelled)
     measured = {name: (measure(scored, threshold=None), 0.0) for name, scored in found.items()}
     return measured | {"ours": (measure(found["ours"], threshold=threshold), seconds)}
 
@@ -160,10 +163,12 @@ def peer_scores(method: str, train: LabelSet, test: LabelSet, python: str) -> tu
 
 def run_cell(cell: Cell, options: argparse.Namespace) -> dict[Cell, dict]:
     """The entries this cell gives: its own, and with `ours`, unless it is the only method, those of the baselines."""
-    train, test = labels_of(cell)
+    train, test, unlabelled = labels_of(cell)
+    overrides = ["train.below_baseline=allow", *(SETS[cell.set][2] if cell.set in SETS else []), *options.set]
     if cell.method in OURS:
-        overrides = ["train.below_baseline=allow", *(SETS[cell.set][2] if cell.set in SETS else []), *options.set]
         results = our_scores(train, test, overrides, baselines=options.methods != ["ours"])
+    elif cell.method == UNLABELLED:
+        results = {UNLABELLED: our_scores(train, test, overrides, baselines=False, unlabelled=unlabelled)["ours"]}
     else:
         python = sys.executable if cell.method in OF_THIS_PROJECT else options.peer_python
         results = {cell.method: peer_scores(cell.method, train, test, python)}

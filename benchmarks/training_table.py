@@ -13,6 +13,7 @@ TARGETS = {
     ("article_blocks", "200"): 0.84, ("article_blocks", "all"): 0.90, ("gsm8k_solutions", "all"): 0.66,
     ("openai_moderation", "200"): 0.82, ("convarg", "all"): 0.83,
 }  # fmt: skip
+OURS = ("ours", "ours_unlabelled")
 BASELINES = ("tfidf_logistic", "frozen_base", "length_only")
 ORDER = ("64", "200", "600", "all")
 
@@ -22,13 +23,15 @@ def write_table(known: dict, path: Path) -> None:
     cells = defaultdict(list)
     for cell in known["cells"]:
         cells[cell["set"], cell["size"], cell["method"]].append(cell)
-    methods = list(dict.fromkeys(["ours", *BASELINES, *(cell["method"] for cell in known["cells"])]))
+    methods = list(dict.fromkeys([*OURS, *BASELINES, *(cell["method"] for cell in known["cells"])]))
     methods = [method for method in methods if any(key[2] == method for key in cells)]
     lines = [
         "# Judges against what else could be done with the same labels", "",
         "Written by `make bench-training`. Test ROC AUC (pair accuracy for convarg), mean over seeds; in brackets the"
         " mean of the 95% bootstrap intervals over test rows. **Bold**: the best. Labels: how many were learnt from."
         " gsm8k_solutions is on SmolLM2, which is not fine-tuned there. trl_kto is on SmolLM2."
+        " ours_unlabelled has the texts of all training labels beside it, without what was said of them; it counts"
+        " neither as a peer nor for a target."
         + (" With more than 200 labels setfit learns from five pairs a label." if "setfit" in methods else ""),
         "", f"Machine: {', '.join(f'{key} {value}' for key, value in known['machine'].items())}.", "",
         "| set | labels | seeds | " + " | ".join(methods) + " | target |",
@@ -75,7 +78,7 @@ def _standing(cells: dict, methods: list[str]) -> list[str]:
     first, inside, under, places = 0, 0, [], 0
     for name, size in _places(cells):
         ours = cells[name, size, "ours"]
-        lead = {m: _ahead(ours, cells[name, size, m]) for m in methods if m != "ours" and cells[name, size, m]}
+        lead = {m: _ahead(ours, cells[name, size, m]) for m in methods if m not in OURS and cells[name, size, m]}
         if not ours or not lead:
             continue
         places += 1

@@ -21,7 +21,9 @@ from typing import Any
 
 from quality_judge.card import write_beside
 from quality_judge.config import conf_folder, load_judge_config
+from quality_judge.corpus_sample import sample_corpus
 from quality_judge.engine.scorer import load_scorer
+from quality_judge.engine.texts import Column
 from quality_judge.errors import EXIT_DONE, ConfigError
 from quality_judge.evaluation import (
     ScoredLabels,
@@ -47,6 +49,7 @@ from quality_judge.train.parallel import peers
 from quality_judge.train.save import draft_judge
 
 HELD_OUT_SHARE = 0.2
+UNLABELLED_ROWS = 20_000
 BASELINE_MARGIN = 0.01
 
 
@@ -66,8 +69,9 @@ def main(options: Namespace) -> dict[str, Any]:
         labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
     for warning in report.warnings[:5]:
         tell(f"label warning: {warning}")
+    unlabelled = drawn_texts(options, seed=config.train.seed)
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
-        fitted = fit_judge(labels, config, progress=progress, output=options.output)
+        fitted = fit_judge(labels, config, unlabelled=unlabelled, progress=progress, output=options.output)
         if not peers().leads:  # it took its share of the training; the first process measures and saves
             raise SystemExit(EXIT_DONE)
         tell_bases(fitted)
@@ -107,6 +111,15 @@ def main(options: Namespace) -> dict[str, Any]:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     found = summary(judge, metrics, allow=config.train.below_baseline == "allow")
     return found | {"ok": found["ok"] and (audit is not None or not options.suspects)}
+
+
+def drawn_texts(options: Namespace, *, seed: int) -> Column:
+    """Texts drawn from the corpus that nobody labelled; none without --unlabelled."""
+    if not options.unlabelled:
+        return ()
+    sample = sample_corpus(options.unlabelled, [options.text_column], rows=UNLABELLED_ROWS, seed=seed)
+    tell(f"unlabelled: {sample.drawn}")
+    return sample.columns[options.text_column]
 
 
 def tell_bases(fitted: Fitted) -> None:
@@ -162,6 +175,11 @@ if __name__ == "__main__":
     arguments.add_argument("--labels", nargs="+", required=True, help="label files: JSONL, JSON, Parquet or CSV")
     arguments.add_argument("--test-labels", nargs="+", help="label files to measure on; by default a fifth is held out")
     arguments.add_argument("--output", required=True, help="folder of the new judge; it must not exist yet")
+    arguments.add_argument(
+        "--unlabelled", metavar="PATH", help="the corpus, or a part on this machine: which words go together is learnt "
+        "from rows of it that nobody labelled (Parquet, JSON lines, CSV)",
+    )  # fmt: skip
+    arguments.add_argument("--text-column", default="text", help="column of --unlabelled (text)")
     arguments.add_argument("--suspects", metavar="FILE", help="write the labels worth a second look there, JSON lines")
     arguments.add_argument("--include-text", action="store_true", help="write their texts there too")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")

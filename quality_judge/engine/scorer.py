@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from quality_judge.engine.packed import pack_linears, packable
 from quality_judge.engine.precision import precision_here
 from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.stacking import SurfaceModel, stacked
-from quality_judge.engine.texts import Texts, distinct, read_texts, spells
+from quality_judge.engine.texts import Column, Texts, distinct, read_texts, spells
 from quality_judge.engine.watchdog import progressed
 from quality_judge.engine.weights import load_model, read_tensors
 from quality_judge.errors import InputError, JudgeError
@@ -51,7 +51,6 @@ from quality_judge.untrusted import bounded_text
 
 CATEGORY_CUT = 0.5
 BAD_CUT = 0.5
-Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
 
 
 class ForwardPool:

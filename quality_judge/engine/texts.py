@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ HIDDEN = (
     r"[\x{00AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}"
     r"\x{E0000}-\x{E007F}\x{F0000}-\x{FFFFD}]"
 )
+Column: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,7 @@ class Texts:
     hidden: np.ndarray
 
 
-def read_texts(
-    column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None], *, head_bytes: int, tail_bytes: int
-) -> Texts:
+def read_texts(column: Column, *, head_bytes: int, tail_bytes: int) -> Texts:
     """`Texts` of a column of strings or bytes; of a longer text only the first and last bytes are read.
 
     The cut comes before any other look at the row, so a row of any size costs the same. Raises CorpusError for a

@@ -16,8 +16,9 @@ from quality_judge.labels.triggers import Association, without
 from quality_judge.stats.calibration import fit_platt
 from quality_judge.train.examples import Examples
 from quality_judge.train.fit import Fitted
-from quality_judge.train.linear import Matrix, SurfaceFeatures, fit_linear, out_of_fold, standardised
+from quality_judge.train.linear import Matrix, fit_linear, out_of_fold, standardised
 from quality_judge.train.stack import fit_stack
+from quality_judge.train.surface_fit import SurfaceFeatures
 
 FOLDS = 5
 NEIGHBOURS = 10

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -97,9 +97,13 @@ def remove_checkpoints(output: str | Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_key(config: JudgeConfig, rubric: Rubric, examples: Examples, folds: np.ndarray, base_sha256: str) -> str:
-    """A hash of all that decides how training ends: settings, labels, base, code, libraries, threads and device."""
-    labels = hashlib.sha256(repr([examples.texts, examples.groups, examples.category_names]).encode())
+def run_key(
+    config: JudgeConfig, rubric: Rubric, examples: Examples, folds: np.ndarray, base_sha256: str, *,
+    unlabelled: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """A hash of all that decides how training ends: settings, texts, labels, base, code, libraries, threads, device."""
+    said = [examples.texts, examples.groups, examples.category_names, list(unlabelled)]
+    labels = hashlib.sha256(repr(said).encode())
     arrays = [value for value in vars(examples).values() if isinstance(value, np.ndarray)]
     for array in (examples.tokens.ids, examples.tokens.lengths, *arrays, folds):
         labels.update(repr((array.dtype.str, array.shape)).encode() + np.ascontiguousarray(array).tobytes())

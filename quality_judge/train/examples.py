@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from quality_judge.engine.encode import Encoder, Ragged
-from quality_judge.engine.texts import read_texts
+from quality_judge.engine.texts import Column, read_texts
 from quality_judge.errors import LabelError
 from quality_judge.judge_spec import Encoding
 from quality_judge.labels import LabelSet, Row, completions_of, fold_indices, group_names, probabilities_of
@@ -179,6 +179,6 @@ def _says_something(row: Row) -> bool:
     return probabilities_of(row) != (None,)
 
 
-def read_for(encoding: Encoding, texts: Sequence[str]) -> list[str]:
+def read_for(encoding: Encoding, texts: Column) -> list[str]:
     """What a judge with this encoding reads of each text."""
     return read_texts(texts, head_bytes=encoding.head_bytes, tail_bytes=encoding.tail_bytes).strings.to_pylist()

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +22,21 @@ from quality_judge.engine.encode import Encoder, build_encoding
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
+from quality_judge.engine.texts import Column
 from quality_judge.engine.weights import load_tokenizer, position_limit
+from quality_judge.errors import ConfigError
 from quality_judge.judge_spec import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key
-from quality_judge.train.examples import Examples, build_examples, category_names
+from quality_judge.train.examples import Examples, build_examples, category_names, read_for
 from quality_judge.train.hard_negatives import with_attacked_copies
 from quality_judge.train.implicit_fit import ImplicitBase, ImplicitFitter, implicit_base
-from quality_judge.train.linear import (
-    COUNT_SCALES,
-    NGRAM_ORDERS,
-    SURFACE_STRENGTHS,
-    SurfaceFeatures,
-    best_linear,
-    fit_linear,
-    order_score,
-)
+from quality_judge.train.linear import order_score
 from quality_judge.train.loop import Progress
 from quality_judge.train.model_fit import Method, ModelFitter
 from quality_judge.train.stack import fit_stack
+from quality_judge.train.surface_fit import distinct_texts, fit_surface
 from quality_judge.train.verdict_base import VerdictBase, verdict_base
 from quality_judge.train.verdict_fit import VerdictFitter
 
@@ -80,16 +74,19 @@ class Fitted:
 
 
 def fit_judge(
-    labels: LabelSet, config: JudgeConfig, *, progress: Callable[[str], Progress] | None = None,
-    output: str | Path | None = None,
+    labels: LabelSet, config: JudgeConfig, *, unlabelled: Column = (),
+    progress: Callable[[str], Progress] | None = None, output: str | Path | None = None,
 ) -> Fitted:  # fmt: skip
     """The judge fitted to `labels`. progress: takes a stage's name, gives what is told of each of its steps.
 
+    unlabelled: texts of the corpus that nobody labelled; the surface learns from them which n-grams go together.
     output: where the judge will be saved; a run for the same output that was killed is continued. When the judge is
     saved, `remove_checkpoints(output)`.
     """
     started = time.perf_counter()
-    attempt, tried = _best_attempt(labels, config, progress or (lambda stage: lambda *_: None), output)
+    if len(unlabelled) and not config.train.surface:
+        raise ConfigError("unlabelled texts teach the surface part alone, and train.surface is false; leave one out")
+    attempt, tried = _best_attempt(labels, config, unlabelled, progress or (lambda stage: lambda *_: None), output)
     examples, folds, fitter = attempt.examples, attempt.folds, attempt.fitter
     method = fitter.choose(attempt.surface_raw, given=attempt.given)
     model, outputs, adapter, note = fitter.final(method)
@@ -151,14 +148,15 @@ class _Attempt:
 
 
 def _best_attempt(
-    labels: LabelSet, config: JudgeConfig, progress: Callable[[str], Progress], output: str | Path | None
-) -> tuple[_Attempt, dict[str, Any]]:
+    labels: LabelSet, config: JudgeConfig, unlabelled: Column, progress: Callable[[str], Progress],
+    output: str | Path | None,
+) -> tuple[_Attempt, dict[str, Any]]:  # fmt: skip
     """The base whose states order unseen labels best, and what is noted of all; the first needs no lead over others."""
     best, tried = None, {}
     for name in (config.base, *config.other_bases):
         revision = config.revision if name == config.base else None
         alone = config.model_copy(update={"base": name, "revision": revision, "other_bases": ()})
-        attempt = _attempt(labels, alone, progress, output)
+        attempt = _attempt(labels, alone, unlabelled, progress, output)
         tried[name] = {"frozen": attempt.fitter.scores["frozen"], "gigaflops_per_text": attempt.gigaflops_per_text()}
         if best is None or tried[name]["frozen"] > tried[best.config.base]["frozen"] + LEAST_GAIN:
             best = attempt
@@ -168,8 +166,9 @@ def _best_attempt(
 
 
 def _attempt(
-    labels: LabelSet, config: JudgeConfig, progress: Callable[[str], Progress], output: str | Path | None
-) -> _Attempt:
+    labels: LabelSet, config: JudgeConfig, unlabelled: Column, progress: Callable[[str], Progress],
+    output: str | Path | None,
+) -> _Attempt:  # fmt: skip
     base = ready_base(config.base, config.revision)
     rubric = Rubric.load(config.rubric) if config.rubric else NO_RUBRIC
     ready: VerdictBase | ImplicitBase | None = None
@@ -183,8 +182,12 @@ def _attempt(
     if config.train.hard_negatives:
         examples = with_attacked_copies(given, labels, encoder, seed=config.train.seed)
     folds = choose_folds(examples, given, config.train)
-    surface, surface_raw, surface_note = _fit_surface(examples, folds) if config.train.surface else (None, None, {})
-    key = run_key(config, rubric, examples, folds, base.sha256()) if output else ""
+    others = distinct_texts(read_for(encoding, unlabelled))
+    surface, surface_raw, chosen = (
+        fit_surface(examples, folds, unlabelled=others) if config.train.surface else (None, None, None)
+    )
+    surface_note = {"surface": chosen} if chosen else {}
+    key = run_key(config, rubric, examples, folds, base.sha256(), unlabelled=others) if output else ""
     fitter = _fitter(
         ready, base, encoding, examples, folds, config.train, progress, Checkpoints(output, key) if output else None,
     )  # fmt: skip
@@ -223,16 +226,3 @@ def choose_folds(examples: Examples, given: Examples, config: TrainConfig) -> np
     if shares[order[:taken]].sum() < share / 4 and taken < len(order) - 1:
         taken += 1  # a handful of rows can choose, stop and calibrate nothing
     return np.where(np.isin(folds, order[:taken]), 0, -1)
-
-
-def _fit_surface(examples: Examples, folds: np.ndarray) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:
-    kinds = {ngram_order: SurfaceFeatures(examples.texts, ngram_order) for ngram_order in NGRAM_ORDERS}
-    results = []
-    for (ngram_order, features), count_scale in product(kinds.items(), COUNT_SCALES):
-        strength, raw = best_linear(features.matrix(count_scale), examples, folds, SURFACE_STRENGTHS)
-        results.append((order_score(examples, raw, folds >= 0), ngram_order, count_scale, strength, raw))
-    _, ngram_order, count_scale, strength, raw = max(results, key=lambda result: result[0])
-    features, everything = kinds[ngram_order], np.ones(len(examples), bool)
-    linear = fit_linear(features.matrix(count_scale), examples, everything, strength=strength)
-    note = {"ngram_order": ngram_order._asdict(), "count_scale": count_scale, "strength": strength}
-    return features.model(linear, count_scale), raw, {"surface": note}

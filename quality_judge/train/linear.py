@@ -18,14 +18,9 @@ from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from quality_judge.engine.stacking import SurfaceModel, clipped, weighted
-from quality_judge.engine.surface import LONG, SHORT, NgramOrder, surface_counts, surface_features
 from quality_judge.stats.metrics import pair_accuracy, roc_auc
 from quality_judge.train.examples import Examples
 
-COUNT_SCALES = (0.0, 0.3)
-NGRAM_ORDERS = (LONG, SHORT)
-SURFACE_STRENGTHS = (1.0, 10.0)
 FROZEN_STRENGTHS = (0.001, 0.01, 0.1)
 MIN_SPREAD = 0.1  # of the median one
 MAX_SPANNED_TEXTS = 1500
@@ -166,28 +161,3 @@ def _fitted_scores(
 ) -> Callable[[np.ndarray], np.ndarray]:
     model = fit_linear(features, examples, among, strength=strength)
     return lambda rows: model.raw(features[rows])
-
-
-class SurfaceFeatures:
-    """The design matrix of a set of texts for `fit_linear`, and the way back to a `SurfaceModel`."""
-
-    def __init__(self, texts: Sequence[str], ngram_order: NgramOrder = LONG) -> None:
-        ngrams, self._counts = surface_features(texts, ngram_order), surface_counts(texts)
-        self._ngram_order = np.array(ngram_order, np.int64)
-        seen_in = np.bincount(ngrams.indices, minlength=ngrams.shape[1])
-        self._idf = (np.log((1 + len(texts)) / (1 + seen_in)) + 1).astype(np.float32)
-        self._mean, self._scale = self._counts.mean(axis=0), self._counts.std(axis=0) + 1e-6
-        self._ngrams = weighted(ngrams, self._idf)
-
-    def matrix(self, count_scale: float) -> sparse.csr_matrix:
-        """N-grams beside counts times `count_scale`, which says how much the counts may weigh; CSR (n, F)."""
-        counts = count_scale * clipped(self._counts, self._mean, self._scale)
-        return sparse.hstack([self._ngrams, sparse.csr_matrix(counts)]).tocsr()
-
-    def model(self, linear: Linear, count_scale: float) -> SurfaceModel:
-        """The surface model whose raw scores equal those of `linear` on `matrix(count_scale)`."""
-        split = len(self._idf)
-        return SurfaceModel(
-            self._idf, linear.weight[:split].astype(np.float32), self._mean, self._scale,
-            linear.weight[split:] * count_scale, np.array([linear.bias]), self._ngram_order,
-        )  # fmt: skip

@@ -1,6 +1,4 @@
-"""Linear judges: labels and orders are learnt together, out of fold means out of fold, and the surface is the same."""
-
-import dataclasses
+"""Linear judges: labels and orders are learnt together, and out of fold means out of fold."""
 
 import numpy as np
 import pytest
@@ -9,12 +7,10 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from quality_judge.engine.encode import Ragged
-from quality_judge.engine.surface import LONG, SHORT
 from quality_judge.train.examples import Examples
 from quality_judge.train.linear import (
     TIE_STRENGTH,
     Linear,
-    SurfaceFeatures,
     best_linear,
     fit_linear,
     order_score,
@@ -167,20 +163,6 @@ def test_the_strength_is_chosen_by_unseen_texts(dice):
     strength, raw = best_linear(features, examples, folds, (1e-3, 1e3))
     assert strength == 1e-3
     assert order_score(examples, raw, folds >= 0) > 0.6
-
-
-@pytest.mark.parametrize("ngram_order", [LONG, SHORT], ids=["long", "short"])
-@pytest.mark.parametrize("count_scale", [0.0, 0.3])
-def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, ngram_order):
-    texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
-    label = np.array([(line % 2 == 0) * 1.0 for line in range(len(texts))])
-    features = SurfaceFeatures(texts, ngram_order)
-    matrix = features.matrix(count_scale)
-    examples = dataclasses.replace(examples_of(label), texts=texts)
-    linear = fit_linear(matrix, examples, all_of(examples), strength=1.0)
-    found = features.model(linear, count_scale).raw(texts)
-    np.testing.assert_allclose(found, linear.raw(matrix), atol=1e-4)
-    assert np.ptp(found) > 0.1
 
 
 def test_no_head_leans_a_thousandfold_on_a_dimension_that_hardly_varies(dice):

@@ -1,0 +1,100 @@
+"""The surface of a text: the model scores as its matrix does, and texts that nobody labelled say what goes together."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from quality_judge.engine.encode import Ragged
+from quality_judge.engine.surface import LONG, SHORT
+from quality_judge.stats.metrics import roc_auc
+from quality_judge.train import surface_fit
+from quality_judge.train.examples import Examples
+from quality_judge.train.linear import fit_linear
+from quality_judge.train.surface_fit import SurfaceFeatures, distinct_texts, fit_surface, varied_directions
+
+SEA, FOREST = (
+    ["reef", "tide", "gull", "harbour", "sailor", "anchor", "mast"],
+    ["oak", "moss", "fern", "badger", "acorn", "bark", "owl"],
+)
+EVERYDAY = ["one", "seen", "near", "again", "other", "day", "place"]
+
+
+def examples_of(texts, label):
+    n = len(texts)
+    return Examples(
+        list(texts), Ragged(np.arange(n, dtype=np.int32), np.ones(n, np.int64)), np.asarray(label, float), np.ones(n),
+        np.zeros((n, 0)), np.arange(n), np.zeros(n, int), tuple(map(str, range(n))), (),
+    )  # fmt: skip
+
+
+def about(words, count, dice):
+    """Texts of three of the words and two that stand anywhere."""
+    return [" ".join([*dice.choice(words, 3, replace=False), *dice.choice(EVERYDAY, 2)]) for _ in range(count)]
+
+
+@pytest.fixture
+def dice():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("ngram_order", [LONG, SHORT], ids=["long", "short"])
+@pytest.mark.parametrize("count_scale", [0.0, 0.3])
+@pytest.mark.parametrize("unlabelled", [0, 200])
+def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, ngram_order, unlabelled):
+    texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
+    others = [made.text(dice, line % 2 == 0) for line in range(unlabelled)]
+    features = SurfaceFeatures(texts, ngram_order, unlabelled=others)
+    matrix = features.matrix(count_scale)
+    examples = examples_of(texts, [(line % 2 == 0) * 1.0 for line in range(len(texts))])
+    linear = fit_linear(matrix, examples, np.ones(len(texts), bool), strength=1.0)
+    found = features.model(linear, count_scale).raw(texts)
+    np.testing.assert_allclose(found, linear.raw(matrix), atol=1e-4)
+    assert np.ptp(found) > 0.1
+
+
+def test_a_label_speaks_for_words_that_stand_beside_its_own_in_texts_nobody_labelled(dice):
+    """The labels hold the first three words of each kind, the texts that are asked about the others."""
+    labelled = [*about(SEA[:3], 12, dice), *about(FOREST[:3], 12, dice)]
+    asked = [*about(SEA[3:], 50, dice), *about(FOREST[3:], 50, dice)]
+    others = distinct_texts([*about(SEA, 400, dice), *about(FOREST, 400, dice)])
+    examples, sea = examples_of(labelled, [1] * 12 + [0] * 12), np.arange(100) < 50
+    folds = np.arange(24) % 3
+    alone, _, plain = fit_surface(examples, folds)
+    helped, _, note = fit_surface(examples, folds, unlabelled=others)
+    assert roc_auc(sea, alone.raw(asked)) < 0.8
+    assert roc_auc(sea, helped.raw(asked)) > 0.95
+    assert note["unlabelled_texts"] == len(others)
+    assert "unlabelled_texts" not in plain
+
+
+def test_directions_are_orthogonal_as_long_as_texts_vary_and_the_same_on_every_run(dice):
+    features = SurfaceFeatures(about(SEA + FOREST, 300, dice)).matrix(0.0)
+    found = varied_directions(features)
+    assert found.shape == (features.shape[1], 30)  # one for ten texts
+    products = found.T @ found
+    squares = np.diag(products)
+    np.testing.assert_allclose(products, np.diag(squares), atol=1e-4)
+    assert squares.mean() == pytest.approx(1, rel=1e-4)
+    assert squares.max() > 4 * squares.min()
+    varied = np.linalg.norm(features @ found, axis=0) / np.sqrt(squares)  # how far texts vary along each
+    np.testing.assert_allclose(varied / np.sqrt(squares), np.full(30, np.sqrt((varied**2).mean())), rtol=1e-3)
+    np.testing.assert_array_equal(varied_directions(features), found)
+
+
+def test_a_handful_of_unlabelled_texts_says_nothing_of_what_goes_together(dice):
+    texts = about(SEA, 9, dice)
+    assert varied_directions(SurfaceFeatures(texts).matrix(0.0)).shape[1] == 0
+
+
+def test_repeats_and_empty_texts_are_no_evidence_and_long_corpora_are_cut(monkeypatch):
+    monkeypatch.setattr(surface_fit, "MAX_UNLABELLED_CHARACTERS", 10)
+    assert distinct_texts(["four", "", "four", "words", "more"]) == ["four", "words"]
+
+
+def test_without_unlabelled_texts_nothing_changes(made, dice):
+    texts = [made.text(dice, line % 2 == 0) for line in range(40)]
+    examples = examples_of(texts, [(line % 2 == 0) * 1.0 for line in range(40)])
+    one, other = (fit_surface(examples, np.arange(40) % 4, unlabelled=given)[0] for given in ((), []))
+    for field in dataclasses.fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
