@@ -50,6 +50,7 @@ def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Ma
         _opening(judge),
         "## What it judges\n\n" + _rubric(judge),
         "## Labels\n\n" + labels_in_words(labels or metrics.get("labels") or {}),
+        *_unlabelled(judge),
         *teacher_in_words(metrics),
         "## How well it judges\n\n" + _quality(metrics),
         "## Calibration\n\n" + _calibration(judge, metrics),
@@ -138,6 +139,13 @@ def _bases_tried(judge: Mapping[str, Any]) -> list[str]:
     ]
     header = ["base tried", "order of unseen labels, untrained", "10⁹ operations a text"]
     return [_table(header, rows)] if rows else []
+
+
+def _unlabelled(judge: Mapping[str, Any]) -> list[str]:
+    """How many texts it learnt from that nobody labelled; nothing where there were none."""
+    count = ((judge.get("training") or {}).get("surface") or {}).get("unlabelled_texts")
+    said = f"Which words go together it learnt from {_count(count)} more texts of the corpus, which nobody labelled."
+    return [said] if count else []
 
 
 def _base(judge: Mapping[str, Any]) -> str | None:

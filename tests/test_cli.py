@@ -166,6 +166,8 @@ def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its
         code, _, complaint = quality_judge(*words)
         assert code == 0, f"{words}: {complaint[-2000:]}"
         done.append(words[0])
+    training = json.loads(Path("judges/mine-1/judge.json").read_text(encoding="utf-8"))["training"]
+    assert training["surface"]["unlabelled_texts"] > 200
     assert done == ["train", "score", "validate", "filter", "validate", "report", "sample"]
     assert {path.name for path in Path("output/filtered").iterdir() if path.is_dir()} >= {"kept", "dropped", "unscored"}
     assert "</html>" in Path("output/report.html").read_text(encoding="utf-8")
@@ -188,7 +190,8 @@ def test_the_script_of_a_new_project_ends_with_a_next_step_that_exists(quality_j
 
 def steps(script, here):
     """The words of each quality-judge command of run.sh, its variables filled in: the tests' JVM works elsewhere."""
-    filled = script.replace("$CORPUS", f"{here}/corpus").replace("$JUDGE", f"{here}/judges/mine-1")
+    filled = script.replace('${UNLABELLED:+--unlabelled "$UNLABELLED"}', '--unlabelled "$CORPUS"')
+    filled = filled.replace("$CORPUS", f"{here}/corpus").replace("$JUDGE", f"{here}/judges/mine-1")
     filled = filled.replace("$OUT", f"{here}/output")
     for line in filled.splitlines():
         if "quality-judge " in line and not line.startswith(("#", "echo")):

@@ -188,12 +188,13 @@ class TrainJudge(BaseOperator):
     """training/train_judge.py on the worker's machine; returns the numbers of its summary.
 
     labels, test_labels: files, as a list or as one string with a file on each line. config: empty for the shipped
-    default. settings: key → value, each given as --set. env_vars: added to the worker's environment.
+    default. unlabelled: the corpus, or a part of it on the worker's machine, if it is to teach which words go together.
+    settings: key → value, each given as --set. env_vars: added to the worker's environment.
     """
 
     programme: ClassVar[str] = "train_judge.py"
     template_fields: Sequence[str] = (
-        "home", "python", "labels", "output_path", "config", "test_labels", "settings", "env_vars",
+        "home", "python", "labels", "output_path", "config", "test_labels", "unlabelled", "settings", "env_vars",
     )  # fmt: skip
 
     def __init__(
@@ -205,6 +206,7 @@ class TrainJudge(BaseOperator):
         output_path: str,
         config: str = "",
         test_labels: str | Sequence[str] = (),
+        unlabelled: str = "",
         settings: Mapping[str, str] | None = None,
         env_vars: Mapping[str, str] | None = None,
         **kwargs: Any,
@@ -216,6 +218,7 @@ class TrainJudge(BaseOperator):
         self.output_path = output_path
         self.config = config
         self.test_labels = test_labels
+        self.unlabelled = unlabelled
         self.settings = settings
         self.env_vars = env_vars
         self._process: subprocess.Popen[str] | None = None
@@ -226,6 +229,7 @@ class TrainJudge(BaseOperator):
             *option("--config", self.config),
             *("--labels", *files(self.labels)),
             *option("--test-labels", *files(self.test_labels)),
+            *option("--unlabelled", self.unlabelled),
             *("--output", self.output_path),
             *(word for key, value in (self.settings or {}).items() for word in ("--set", f"{key}={value}")),
         ]

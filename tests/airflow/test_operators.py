@@ -144,12 +144,13 @@ def train(home, **given):
 def test_training_gets_every_argument(tmp_path, stand_in):
     stand_in("training/train_judge.py")
     task = train(
-        tmp_path, labels="a.jsonl\n b.jsonl\n", test_labels=["t.jsonl"], config="c.yaml",
+        tmp_path, labels="a.jsonl\n b.jsonl\n", test_labels=["t.jsonl"], config="c.yaml", unlabelled="corpus",
         settings={"train.epochs": "1", "name": "x"},
     )  # fmt: skip
     assert task.execute(CONTEXT) == {"ok": True, "rows": 3, "roc_auc": 0.9}
     assert seen(tmp_path)["argv"][1:] == [
-        "--config", "c.yaml", "--labels", "a.jsonl", "b.jsonl", "--test-labels", "t.jsonl", "--output", "judge",
+        "--config", "c.yaml", "--labels", "a.jsonl", "b.jsonl", "--test-labels", "t.jsonl", "--unlabelled",
+        "corpus", "--output", "judge",
         "--set", "train.epochs=1", "--set", "name=x",
     ]  # fmt: skip
 

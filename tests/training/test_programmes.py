@@ -105,6 +105,46 @@ def test_training_says_one_json_object_last_and_saves_a_judge_that_loads(trained
     assert said["best_baseline"]["name"] in ("tfidf_logistic", "frozen_base", "length_only")
 
 
+def test_rows_that_nobody_labelled_are_drawn_from_a_corpus_learnt_from_and_stand_in_the_card(
+    programme, files, tmp_path
+):
+    corpus = pa.table({"body": [row["completion"] for row in demo("en", 100, 160)] + [None, "", "x" * 10_000]})
+    (tmp_path / "corpus" / "day=1").mkdir(parents=True)
+    pq.write_table(corpus, tmp_path / "corpus" / "day=1" / "part.parquet")
+    given = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", files["held_out"])
+    asked = ("--unlabelled", tmp_path / "corpus", "--text-column", "body", "--set", "train.surface=true")
+    code, said, _ = programme("train_judge", *given, *asked, "--output", tmp_path / "helped")
+    assert code == 0
+    judge = load_judge(said["judge"])
+    assert judge.spec.training["surface"]["unlabelled_texts"] == 61
+    assert "61 more texts of the corpus" in (tmp_path / "helped" / "card.md").read_text(encoding="utf-8")
+    code, alone, _ = programme("train_judge", *given, "--set", "train.surface=true", "--output", tmp_path / "alone")
+    assert code == 0
+    assert alone["fingerprint"] != said["fingerprint"]
+    assert "more texts of the corpus" not in (tmp_path / "alone" / "card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("--text-column", "txt"), "no column 'txt'; it has body"),
+        (("--text-column", "body"), "train.surface is false"),
+        (("--unlabelled", "nowhere"), "nowhere has no files on this machine"),
+    ],
+)
+def test_a_corpus_that_cannot_teach_is_refused_before_anything_is_trained(
+    programme, files, tmp_path, change, complaint
+):
+    pq.write_table(pa.table({"body": ["a text"] * 20}), tmp_path / "corpus.parquet")
+    code, _, said = programme(
+        "train_judge", "--config", files["tiny"], "--labels", files["train"], "--output", tmp_path / "judge",
+        "--unlabelled", tmp_path / "corpus.parquet", *change,
+    )  # fmt: skip
+    assert code == 2
+    assert complaint in said
+    assert not (tmp_path / "judge").exists()
+
+
 def test_metrics_json_has_the_promised_keys_and_intervals(trained):
     metrics = json.loads((trained[1] / METRICS_FILE).read_text())
     assert set(metrics) >= PROMISED
