@@ -212,7 +212,7 @@ def spark_rows(task: Path, scored: Callable) -> Rows:
     from quality_judge.spark.session import spark_session
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    session = spark_session("benchmark")
+    session = spark_session("benchmark", scoring=True)
     table = scored(session.read.parquet(str(task / "rows.parquet")).repartition(len(os.sched_getaffinity(0))))
     kept = table.select("id", "raw")
     return lambda: kept.toPandas().sort_values("id")["raw"].to_numpy()

@@ -111,7 +111,7 @@ def measured(judge: Path, corpus: Path) -> dict[str, float]:
 
     from quality_judge.spark import score, spark_session
 
-    session, watch, started = spark_session("memory"), Watch(os.getpid()), time.perf_counter()
+    session, watch, started = spark_session("memory", scoring=True), Watch(os.getpid()), time.perf_counter()
     watch.start()
     scored = session.read.parquet(str(corpus)).transform(score(load_judge(judge)))
     failed = scored.select(RAW_COLUMN, CODE_COLUMN).where(F.col(CODE_COLUMN) != OK).count()

@@ -49,7 +49,7 @@ def spark_seconds(judge: Judge, texts: list[str], sizes: tuple[int, ...], scratc
     """Of a whole Spark job over the first rows of each size, on warm workers."""
     from quality_judge.spark import score, spark_session
 
-    session, found = spark_session("spark_scale"), []
+    session, found = spark_session("spark_scale", scoring=True), []
     for size in (WARM_ROWS, *sizes):
         folder = scratch / str(size)
         folder.mkdir()

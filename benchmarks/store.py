@@ -72,7 +72,7 @@ class Bench:
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
         self.judge = trained_judge(scratch / "judge")
-        self.spark = spark_session("store benchmark")
+        self.spark = spark_session("store benchmark", scoring=True)
 
     def run(self, name: str, output: str, store: str | None = None) -> float:
         started = time.perf_counter()

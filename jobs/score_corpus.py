@@ -33,7 +33,7 @@ def main(options: Namespace) -> dict[str, Any]:
     refuse_zero(max_bytes=options.max_bytes, shards=options.shards, hang_seconds=options.hang_seconds)
     if Path(options.judge).is_dir():
         load_signed_judge(options.judge, options.require_signature)  # one that is refused need not wait for Spark
-    spark = spark_session("score_corpus")
+    spark = spark_session("score_corpus", scoring=True)
     judge = load_signed_judge(ship_judge(spark, options.judge), options.require_signature)
     gpus_per_task = stage_gpus(spark, options.gpus_per_task)
     how = {"format": options.format, "text_column": options.text_column}

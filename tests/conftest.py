@@ -53,7 +53,7 @@ def spark():
     pytest.importorskip("pyspark", reason="pip install 'quality-judge[spark]'")
     from quality_judge.spark.session import spark_session
 
-    session = spark_session("tests")
+    session = spark_session("tests", scoring=True)
     session.conf.set("spark.sql.shuffle.partitions", "2")
     return session
 

@@ -16,13 +16,13 @@ LAYER = {  # first name after "quality_judge." -> layer; units of 0 and 1 may im
     "shortcuts": 1, "markdown": 1, "promise": 1, "pages": 1, "judge_page": 1, "comparison": 1,
     "project": 1, "registry": 1, "hub": 1, "corpus_sample": 1, "cascade": 1, "archive": 1, "pinned": 1,
     "engine": 2, "train": 3, "evaluation": 3, "spark": 3, "expectations": 3, "airflow": 3, "tables": 3, "redteam": 3,
-    "distillation": 3, "labelling": 3, "planning": 3, "promotion": 4, "mlflow_model": 4, "mlflow_code": 5,
-    "cli": 5, "__main__": 6,
+    "distillation": 3, "labelling": 3, "planning": 3, "spark_daemon": 3,
+    "promotion": 4, "mlflow_model": 4, "mlflow_code": 5, "cli": 5, "__main__": 6,
 }  # fmt: skip
 HEAVY = {  # who may name a heavy library at all
     "torch": {"engine", "train"}, "transformers": {"engine", "train"}, "safetensors": {"engine", "train"},
     "tokenizers": {"engine", "train"}, "peft": {"train"}, "sklearn": {"train"}, "trl": {"train"},
-    "pyspark": {"spark"},
+    "pyspark": {"spark", "spark_daemon"},
     "pandas": {"spark", "expectations"}, "great_expectations": {"expectations"}, "airflow": {"airflow"},
     "fastapi": {"labelling"}, "starlette": {"labelling"}, "uvicorn": {"labelling"},
 }  # fmt: skip

@@ -35,11 +35,17 @@ LOCAL_SETTINGS = {
     "spark.log.level": "ERROR",
 }
 JAVA_OPTIONS = "-XX:+UseSerialGC -Dio.netty.tryReflectionSetAccessible=true"
+DAEMON_SETTING, DAEMON = "spark.python.daemon.module", "quality_judge.spark_daemon"
+PY_FILES = "spark.submit.pyFiles"  # they reach a worker after its daemon has started
+OPTIONS = {"--master": "spark.master", "--driver-memory": "spark.driver.memory", "--py-files": PY_FILES}
 LOGGING_FILE = "spark/log4j2.properties"
 
 
-def spark_session(name: str) -> SparkSession:
-    """The running session, or a new one. What spark-submit or a properties file set always wins."""
+def spark_session(name: str, *, scoring: bool = False) -> SparkSession:
+    """The running session, or a new one. What spark-submit or a properties file set always wins.
+
+    scoring: its Python workers share what scoring imports, unless the package itself comes to them with --py-files.
+    """
     running = SparkSession.getActiveSession()
     if running is not None:
         return running
@@ -47,6 +53,8 @@ def spark_session(name: str) -> SparkSession:
     settings = dict(SETTINGS)
     if "spark.master" not in given and "SPARK_REMOTE" not in os.environ:
         settings |= local_settings()
+    if scoring and PY_FILES not in given and "SPARK_REMOTE" not in os.environ:
+        settings[DAEMON_SETTING] = DAEMON
     builder = SparkSession.builder.appName(name)
     for key, value in settings.items():
         if key not in given:
@@ -64,11 +72,8 @@ def given_settings() -> set[str]:
         return {key for key, _ in SparkConf().getAll()}
     arguments = os.environ.get("PYSPARK_SUBMIT_ARGS", "").split()
     given = {word.partition("=")[0] for word in arguments if word.startswith("spark.")}
-    if any(word.partition("=")[0] == "--master" for word in arguments):
-        given.add("spark.master")
-    if any(word.partition("=")[0] == "--driver-memory" for word in arguments):
-        given.add("spark.driver.memory")
-    return given | _default_keys()
+    options = {word.partition("=")[0] for word in arguments}
+    return given | {key for option, key in OPTIONS.items() if option in options} | _default_keys()
 
 
 def local_settings() -> dict[str, str]:

@@ -73,10 +73,15 @@ def varied_directions(features: sparse.csr_matrix) -> np.ndarray:
 
 
 def distinct_texts(texts: Sequence[str]) -> list[str]:
-    """Those that say something, each once, as many as MAX_UNLABELLED_CHARACTERS hold: repeats are no evidence."""
+    """Those that say something, each once, for repeats are no evidence; of many some, MAX_UNLABELLED_CHARACTERS long.
+
+    Which ones, chance decides and not their order: a corpus comes source by source.
+    """
     found = [text for text in dict.fromkeys(texts) if text]
-    ends = accumulate(map(len, found))
-    return [text for text, end in zip(found, ends, strict=True) if end <= MAX_UNLABELLED_CHARACTERS]
+    order = np.random.default_rng(0).permutation(len(found)).tolist()
+    ends = accumulate(len(found[at]) for at in order)
+    taken = sorted(at for at, end in zip(order, ends, strict=True) if end <= MAX_UNLABELLED_CHARACTERS)
+    return [found[at] for at in taken]
 
 
 def fit_surface(

@@ -1,0 +1,34 @@
+"""Spark's daemon of Python workers, which imports once what each that scores would import for itself. (executor)
+
+    spark.python.daemon.module  quality_judge.spark_daemon
+
+A worker is a fork of its daemon, and shares the pages of what the daemon holds: without this each takes seconds and
+some 250 MB of its own for torch and transformers. Only what starts no thread is imported: pyarrow and pandas do, and a
+fork that inherits another thread's lock waits for ever. It computes nothing, so that no worker inherits a thread pool
+or a GPU. It stands outside `quality_judge.spark`, whose package imports both.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
+
+from pyspark.daemon import manager
+
+SHARED = ("quality_judge.engine.attention", "quality_judge.engine.packed")
+
+
+def share_imports() -> None:
+    """Imports SHARED, and keeps the garbage collector from writing to its pages. A worker says what could not be."""
+    with redirect_stdout(sys.stderr), suppress(Exception):  # on stdout Spark waits for a port
+        for name in SHARED:
+            import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    share_imports()
+    manager()

@@ -1,0 +1,74 @@
+"""Workers are forks of a daemon that holds what scoring imports; they share its pages and inherit nothing that runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyspark import cloudpickle
+
+from quality_judge.spark.session import DAEMON, DAEMON_SETTING, given_settings
+
+LOOK = """
+import os, sys
+from quality_judge.spark_daemon import share_imports
+share_imports()
+import torch
+print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized(), *({"pyarrow", "pandas"} & set(sys.modules)))
+"""
+
+
+def private_mb():
+    """What this process shares with no other."""
+    with open("/proc/self/smaps_rollup") as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def seen_by_a_worker(batches):
+    """Whether torch was there before the worker asked, and by how many MB of its own it grows when it does."""
+    imported, before = "torch" in sys.modules, private_mb()
+    import torch
+    import transformers.modeling_utils  # noqa: F401
+
+    for _ in batches:
+        yield pd.DataFrame({
+            "imported": [imported], "grown": [private_mb() - before], "parent": [os.getppid()],
+            "initialised": [torch.cuda.is_initialized()],
+        })  # fmt: skip
+
+
+def test_a_worker_that_scores_finds_torch_imported_and_pays_for_none_of_its_pages(spark):
+    assert spark.conf.get(DAEMON_SETTING) == DAEMON
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+    schema = "imported boolean, grown double, parent long, initialised boolean"
+    (found,) = spark.range(1).coalesce(1).mapInPandas(seen_by_a_worker, schema).collect()
+    assert found.imported
+    assert found.grown < 20  # some 250 without
+    assert "quality_judge.spark_daemon" in Path(f"/proc/{found.parent}/cmdline").read_text()
+    assert not found.initialised
+
+
+def test_the_daemon_holds_no_thread_no_gpu_and_nothing_that_starts_threads():
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]
+
+
+def test_where_the_import_fails_the_daemon_starts_all_the_same(tmp_path):
+    (tmp_path / "torch.py").write_text("print('on stdout'); raise OSError('no such library')")
+    command = "from quality_judge.spark_daemon import share_imports; share_imports(); print('started')"
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "started\n"
+
+
+@pytest.mark.parametrize("option", ["--py-files", "--master", "--driver-memory"])
+def test_what_the_launcher_was_told_is_known_by_its_setting(monkeypatch, option):
+    setting = {"--py-files": "spark.submit.pyFiles", "--master": "spark.master"}.get(option, "spark.driver.memory")
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{option} value pyspark-shell")
+    assert setting in given_settings()
