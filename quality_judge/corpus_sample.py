@@ -99,7 +99,7 @@ def _format_of(files: Sequence[Path]) -> str:
     if kinds or kind is None:
         raise CorpusError(
             f"the files end in {listed(sorted({file.suffix[1:] or 'nothing' for file in files}))}; expected one of "
-            f"{', '.join(FORMATS)} throughout, not packed; or say --format"
+            f"{', '.join(FORMATS)} throughout, not packed; or name the format"
         )
     return kind
 
@@ -111,7 +111,7 @@ def _from_parquet(
     counts = np.array([count for _, _, count in groups], dtype=np.int64)
     total = int(counts.sum())
     if total == 0:
-        raise CorpusError(f"{files[0].parent} has no rows; there is nothing to plan")
+        raise CorpusError(f"{files[0].parent} has no rows; there is nothing to draw")
     hits, each = _hits(counts, rows, generator)
     parts, clusters, before = [], [], np.cumsum(hits) - hits
     for file, chosen in groupby(np.flatnonzero(hits), key=lambda index: groups[index][0]):
@@ -175,7 +175,7 @@ def _from_lines(
 ) -> CorpusSample:  # fmt: skip
     """The sample from all that was read."""
     if not parts:
-        raise CorpusError(f"{files[0].parent} has no rows; there is nothing to plan")
+        raise CorpusError(f"{files[0].parent} has no rows; there is nothing to draw")
     names = sorted({name for record, _, _ in parts if record for name in record})
     _refuse_missing(columns, names, files[0])
     total = sum(file.stat().st_size for file in files)

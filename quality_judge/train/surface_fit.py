@@ -23,7 +23,7 @@ from quality_judge.train.linear import Linear, best_linear, fit_linear, order_sc
 COUNT_SCALES = (0.0, 0.3)
 NGRAM_ORDERS = (LONG, SHORT)
 SURFACE_STRENGTHS = (1.0, 10.0)
-MAX_UNLABELLED_CHARACTERS = 5_000_000  # the n-grams of so many take a gigabyte
+MAX_UNLABELLED_CHARACTERS = 5_000_000  # their n-grams take half a gigabyte
 MAX_DIRECTIONS = 64
 TEXTS_PER_DIRECTION = 10
 FREEDOM = 3.0  # 2 to 4 do as well, see benchmarks/NOTES.md
