@@ -90,7 +90,7 @@ class Watch(threading.Thread):
                     self._look(status)
 
     def _look(self, status: Path) -> None:
-        if b"pyspark.daemon" not in (status.parent / "cmdline").read_bytes():
+        if b"pyspark.worker" not in (status.parent / "cmdline").read_bytes():
             return
         lines = above = _lines(status)
         while (parent := int(above["PPid"])) != self.process:

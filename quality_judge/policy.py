@@ -4,8 +4,9 @@
     resolved = policy.resolve(judge_threshold=0.71)           plain numbers, ready for any row
     decision, reason = decide(resolved, probability, code, flags, slice_values, rank_cut)
 
-Order of the rules: a row without a score is `unscored`; thresholds (of its slice, where it has one); flags, which only
-ever lower a decision; then the rank rule among the rows still kept. It knows nothing of Spark or of judge folders.
+Order of the rules: a row without a score is `unscored`; thresholds (of its slice, where it has one); the rank rule,
+whose places are for rows that no flag lowers; then flags, which only ever lower a decision. It knows nothing of Spark
+or of judge folders.
 """
 
 from __future__ import annotations
@@ -251,10 +252,10 @@ def decide(
         )
         raise InputError(f"policy {policy.name!r} {state}; pass the cut exactly when the rule is there")
     decision, reason = _by_threshold(policy, scores, slice_values)
-    _lower_by_flags(policy, decision, reason, flags)
     if rank_cut is not None:
         beyond = (decision == KEEP) & (scores < rank_cut)
         decision[beyond], reason[beyond] = policy.beyond, policy.beyond_reason
+    _lower_by_flags(policy, decision, reason, flags)
     for row, (outcome, score) in enumerate(zip(code, scores, strict=True)):
         if outcome != OK or not math.isfinite(score):
             decision[row], reason[row] = UNSCORED, NON_FINITE if outcome == OK else outcome or SCORER_ERROR

@@ -89,6 +89,14 @@ def test_raising_keep_at_never_turns_a_row_into_a_keep(rows, low, middle, high):
         assert before == "keep" or after != "keep"
 
 
+def test_a_flagged_row_that_the_rank_rule_turns_away_goes_where_it_would_without_its_flag():
+    rule = policy(keep_at=0, keep_best={"fraction": 0.3}, beyond="drop", on_flags={"TRUNCATED": "review"}).resolve(None)
+    rows = [(score, OK, flags, None) for score in (0.9, 0.4) for flags in (None, ["TRUNCATED"])]
+    decision, reason = decided(rule, rows)
+    assert decision == ["keep", "review", "drop", "drop"]
+    assert reason[1:] == ["flag TRUNCATED", "beyond best 30%", "beyond best 30%"]
+
+
 @hypothesis_settings(deadline=None)
 @given(resolved(), ROWS)
 def test_a_flag_only_ever_lowers_a_decision(rule, rows):

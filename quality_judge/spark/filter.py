@@ -55,6 +55,9 @@ def decided(df: DataFrame, policy: ResolvedPolicy, cut: float | None) -> tuple[C
     """(decision, reason) as columns. cut: the lowest score the rank rule keeps."""
     score = _score(policy)
     outcome = _by_threshold(df, policy)
+    if cut is not None:
+        beyond = (outcome.getField("decision") == KEEP) & (score < cut)
+        outcome = F.when(beyond, _outcome(policy.beyond, policy.beyond_reason or "")).otherwise(outcome)
     for flag in [flag for flag in FLAGS if flag in policy.on_flags]:
         lower = policy.on_flags[flag]
         from_here = (KEEP,) if lower == REVIEW else (KEEP, REVIEW)
@@ -62,9 +65,6 @@ def decided(df: DataFrame, policy: ResolvedPolicy, cut: float | None) -> tuple[C
             F.array_contains(FLAGS_COLUMN, flag), F.lit(False)
         )
         outcome = F.when(hit, _outcome(lower, f"flag {flag}")).otherwise(outcome)
-    if cut is not None:
-        beyond = (outcome.getField("decision") == KEEP) & (score < cut)
-        outcome = F.when(beyond, _outcome(policy.beyond, policy.beyond_reason or "")).otherwise(outcome)
     usable = (F.col(CODE_COLUMN) == OK) & score.isNotNull() & ~F.isnan(score) & (F.abs(score) != float("inf"))
     why = F.when(F.col(CODE_COLUMN) == OK, NON_FINITE).otherwise(F.coalesce(F.col(CODE_COLUMN), F.lit(SCORER_ERROR)))
     scored = F.coalesce(usable, F.lit(False))

@@ -18,7 +18,7 @@ PROGRAMMES = {
     "SampleForLabels": "jobs/sample_for_labels.py",
 }
 CONTRACT = {
-    "TrainJudge": {"--config", "--labels", "--test-labels", "--output", "--set"},
+    "TrainJudge": {"--config", "--labels", "--test-labels", "--unlabelled", "--output", "--set"},
     "ScoreCorpus": {"--judge", "--input", "--output", "--format", "--text-column", "--prompt-column"},
     "ValidateCorpus": {"--scored", "--suite", "--output"},
     "FilterCorpus": {"--scored", "--policy", "--output"},

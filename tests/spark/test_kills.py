@@ -213,7 +213,7 @@ def executor_that_scores(run, folder):
         assert run.poll() is None, "the run ended before an executor could be killed"
         if list(folder.glob(".out.run-*/receipts/*.json")):
             executors = [pid for pid, command in process_tree(run.pid) if "CoarseGrainedExecutorBackend" in command]
-            working = [pid for pid in executors if any("pyspark.daemon" in line for _, line in process_tree(pid))]
+            working = [pid for pid in executors if any("pyspark.worker" in line for _, line in process_tree(pid))]
             if working:
                 return working[0]
         time.sleep(0.05)
