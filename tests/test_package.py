@@ -23,8 +23,8 @@ PACKAGE = ROOT / "quality_judge"
 SPARK = ROOT / "conf" / "spark"
 EXTRA_OF = {  # what a part of the package may import beyond the core: that of its extra
     "engine": "engine", "evaluation": "engine", "tables": "engine", "train": "train", "spark": "spark",
-    "spark_daemon": "spark", "expectations": "expectations", "airflow": "airflow", "signing": "signing", "labelling": "label",
-    "mlflow_model": "mlflow", "mlflow_code": "mlflow",
+    "spark_daemon": "spark", "expectations": "expectations", "airflow": "airflow", "signing": "signing",
+    "labelling": "label", "mlflow_model": "mlflow", "mlflow_code": "mlflow",
 }  # fmt: skip
 OFFERED = {
     ("expectations", "pyspark"),
