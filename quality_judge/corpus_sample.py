@@ -56,10 +56,12 @@ class CorpusSample:
 
 
 def sample_corpus(
-    path: str | Path, columns: Sequence[str], *, rows: int = 1000, seed: int = 0, format: str | None = None
-) -> CorpusSample:
+    path: str | Path, columns: Sequence[str], *, rows: int = 1000, seed: int = 0, format: str | None = None,
+    rows_read_per_row: int = ROWS_READ_PER_ROW,
+) -> CorpusSample:  # fmt: skip
     """About `rows` rows of `columns`; all of them when the corpus has no more. format: by the names when None.
 
+    rows_read_per_row: of Parquet, at least 1; fewer read less, and take more rows from one place, which may be alike.
     Raises CorpusError when nothing is there, a file cannot be read, or a column is missing or no text.
     """
     if rows < 1:
@@ -69,7 +71,7 @@ def sample_corpus(
     generator = np.random.default_rng(seed)
     try:
         if kind == "parquet":
-            return _from_parquet(files, columns, rows, generator)
+            return _from_parquet(files, columns, rows, generator, rows_read_per_row)
         parts = list((_json_parts if kind == "json" else _csv_parts)(_blocks(files, generator)))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise CorpusError(f"{path} cannot be read as {kind} ({type(error).__name__}); check its format") from None
@@ -105,14 +107,14 @@ def _format_of(files: Sequence[Path]) -> str:
 
 
 def _from_parquet(
-    files: Sequence[Path], columns: Sequence[str], rows: int, generator: np.random.Generator
+    files: Sequence[Path], columns: Sequence[str], rows: int, generator: np.random.Generator, read_per_row: int
 ) -> CorpusSample:
     groups = [group for file in files for group in _row_groups(file)]
     counts = np.array([count for _, _, count in groups], dtype=np.int64)
     total = int(counts.sum())
     if total == 0:
         raise CorpusError(f"{files[0].parent} has no rows; there is nothing to draw")
-    hits, each = _hits(counts, rows, generator)
+    hits, each = _hits(counts, rows, generator, read_per_row)
     parts, clusters, before = [], [], np.cumsum(hits) - hits
     for file, chosen in groupby(np.flatnonzero(hits), key=lambda index: groups[index][0]):
         with pq.ParquetFile(file) as opened:
@@ -135,7 +137,9 @@ def _row_groups(file: Path) -> Iterator[tuple[Path, int, int]]:
         yield file, number, metadata.row_group(number).num_rows
 
 
-def _hits(counts: np.ndarray, rows: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _hits(
+    counts: np.ndarray, rows: int, generator: np.random.Generator, read_per_row: int
+) -> tuple[np.ndarray, np.ndarray]:
     """How often each row group is drawn, and how many rows it gives each time; both int64 (groups,).
 
     Systematic sampling in random order: a group is drawn as often as `rows` and its size ask for, rounded down or up.
@@ -143,7 +147,7 @@ def _hits(counts: np.ndarray, rows: int, generator: np.random.Generator) -> tupl
     """
     share = min(1.0, rows / int(counts.sum()))
     most = -(-rows // ROW_GROUPS) if share < 0.5 else 1
-    each = np.clip(-(-counts // ROWS_READ_PER_ROW), 1, most)
+    each = np.clip(-(-counts // read_per_row), 1, most)
     order = generator.permutation(len(counts))
     hits = np.empty_like(counts)
     hits[order] = np.diff(np.floor(np.cumsum((share * counts / each)[order]) + generator.random()), prepend=0)

@@ -93,29 +93,36 @@ def test_tiny_row_groups_beside_large_ones_give_no_more_than_their_share(tmp_pat
     assert all(abs(len(rows) - 300) <= 20 for rows in samples)
 
 
-def test_every_row_group_gives_its_share_where_groups_give_several_rows_at_a_time(tmp_path, monkeypatch):
+def test_every_row_group_gives_its_share_where_groups_give_several_rows_at_a_time(tmp_path):
     """A group's draws are one of two neighbours, so over n samples they are 3 sqrt(n) off with P < 2 exp(-18) by
     Hoeffding; of 40 groups one is with P < 2e-6."""
-    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 10)
     sizes = [20, 60, 100, 500] * 10
     write_groups(tmp_path / "a.parquet", [[f"{at} {row}" for row in range(size)] for at, size in enumerate(sizes)])
     given = np.zeros(len(sizes))
     for seed in range(400):
-        for row in drawn_of(sample_corpus(tmp_path, ["text"], rows=200, seed=seed)):
+        for row in drawn_of(sample_corpus(tmp_path, ["text"], rows=200, seed=seed, rows_read_per_row=10)):
             given[int(row.split()[0])] += 1
     each = np.minimum(10, np.array(sizes) // 10)
     expected = 400 * 200 * np.array(sizes) / sum(sizes)
     assert (abs(given - expected) / each < 3 * 400**0.5).all()
 
 
-def test_the_clusters_give_an_interval_that_covers_where_rows_of_a_group_are_alike(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("per_row", "most_groups"), [(50, 101), (5, 21)])
+def test_how_many_rows_are_read_for_each_that_is_taken_can_be_said(tmp_path, per_row, most_groups):
+    """1,000 of 100,000 rows in groups of 500, of which ten are taken at a time, or as many as a twentieth of all."""
+    write_groups(tmp_path / "a.parquet", [[f"{at} {row}" for row in range(500)] for at in range(200)])
+    drawn = drawn_of(sample_corpus(tmp_path, ["text"], rows=1_000, rows_read_per_row=per_row))
+    assert len({row.split()[0] for row in drawn}) <= most_groups
+    assert abs(len(drawn) - 1_000) <= 50
+
+
+def test_the_clusters_give_an_interval_that_covers_where_rows_of_a_group_are_alike(tmp_path):
     """It covers 95 of 100 times; of 200 fewer than 175 times with P < 2e-5."""
-    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 1)
     lengths = np.random.default_rng(0).integers(1, 100, 300)
     write_groups(tmp_path / "a.parquet", [["x" * length] * 50 for length in lengths])
     covered = naive = 0
     for seed in range(200):
-        sample = sample_corpus(tmp_path, ["text"], rows=200, seed=seed)
+        sample = sample_corpus(tmp_path, ["text"], rows=200, seed=seed, rows_read_per_row=1)
         drawn = np.array([len(value) for value in sample.columns["text"].to_pylist()])
         low, high = clustered_interval(drawn, sample.cluster)
         covered += low <= lengths.mean() <= high
@@ -186,10 +193,9 @@ def test_twice_the_workers_take_half_the_hours_at_the_same_cost(corpus, judge):
     assert two["cost"] == pytest.approx(3 * hours[2])
 
 
-def test_the_range_of_hours_is_wider_where_rows_of_a_row_group_are_alike(judge, tmp_path, monkeypatch):
-    monkeypatch.setattr("quality_judge.corpus_sample.ROWS_READ_PER_ROW", 1)
+def test_the_range_of_hours_is_wider_where_rows_of_a_row_group_are_alike(judge, tmp_path):
     write_groups(tmp_path / "a.parquet", [["water " * (1 + group % 50)] * 50 for group in range(100)])
-    sample = sample_corpus(tmp_path, ["text"], rows=200)
+    sample = sample_corpus(tmp_path, ["text"], rows=200, rows_read_per_row=1)
     plan = make_plan(load_scorer(judge, threads=1), sample)
     lengths = np.repeat([int(edge) for edge in plan["sample"]["histogram"]], [*plan["sample"]["histogram"].values()])
     assert plan["sample"]["mean_tokens_95"] > 2 * 1.96 * lengths.std() / 200**0.5

@@ -49,7 +49,7 @@ from quality_judge.train.parallel import peers
 from quality_judge.train.save import draft_judge
 
 HELD_OUT_SHARE = 0.2
-UNLABELLED_ROWS = 20_000
+UNLABELLED_ROWS, ROWS_READ_PER_ROW = 20_000, 50  # at most a million rows are read
 BASELINE_MARGIN = 0.01
 
 
@@ -117,7 +117,9 @@ def drawn_texts(options: Namespace, *, seed: int) -> Column:
     """Texts drawn from the corpus that nobody labelled; none without --unlabelled."""
     if not options.unlabelled:
         return ()
-    sample = sample_corpus(options.unlabelled, [options.text_column], rows=UNLABELLED_ROWS, seed=seed)
+    sample = sample_corpus(
+        options.unlabelled, [options.text_column], rows=UNLABELLED_ROWS, seed=seed, rows_read_per_row=ROWS_READ_PER_ROW
+    )
     tell(f"unlabelled: {sample.drawn}")
     return sample.columns[options.text_column]
 

@@ -6,7 +6,8 @@ CORPUS=${1:?which corpus? a file or folder of Parquet with a column text, such a
 JUDGE=judges/mine-${2:-1}
 OUT=output
 
-UNLABELLED=$([ ! -e "$CORPUS" ] || echo "$CORPUS")  # on this machine, its rows teach which words go together
+UNLABELLED=
+[ ! -e "$CORPUS" ] || UNLABELLED=$CORPUS  # where it lies on this machine, its rows teach which words go together
 [ -d "$JUDGE" ] || quality-judge train --config conf/judge.yaml --labels labels/*.jsonl ${UNLABELLED:+--unlabelled "$UNLABELLED"} --output "$JUDGE"
 quality-judge score --judge "$JUDGE" --input "$CORPUS" --output "$OUT/scored"
 quality-judge validate --scored "$OUT/scored" --suite conf/scored.yaml --output "$OUT/validation-scored.json"

@@ -186,14 +186,13 @@ def _attempt(
     surface, surface_raw, chosen = (
         fit_surface(examples, folds, unlabelled=others) if config.train.surface else (None, None, None)
     )
-    surface_note = {"surface": chosen} if chosen else {}
     key = run_key(config, rubric, examples, folds, base.sha256(), unlabelled=others) if output else ""
     fitter = _fitter(
         ready, base, encoding, examples, folds, config.train, progress, Checkpoints(output, key) if output else None,
     )  # fmt: skip
     return _Attempt(
-        config, rubric, base, encoding, tokenizer_json, given, examples, folds, surface, surface_raw, surface_note,
-        fitter,
+        config, rubric, base, encoding, tokenizer_json, given, examples, folds, surface, surface_raw,
+        {"surface": chosen} if chosen else {}, fitter,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from quality_judge.engine.stacking import SurfaceModel, clipped, weighted
 from quality_judge.engine.surface import FEATURE_BITS, LONG, SHORT, NgramOrder, surface_counts, surface_features
+from quality_judge.errors import InputError
 from quality_judge.train.examples import Examples
 from quality_judge.train.linear import Linear, best_linear, fit_linear, order_score
 
@@ -62,8 +63,9 @@ class SurfaceFeatures:
 def varied_directions(features: sparse.csr_matrix) -> np.ndarray:
     """The directions in which the rows vary most, float32 (F, k), orthogonal; k is 0 for fewer than ten rows.
 
-    Each is as long as its singular value, and their mean square is 1. As features of their own, shrunk like the rest,
-    they give weights the prior covariance I + FREEDOM²·V·S²·Vᵀ: that of weights which vary as the rows do.
+    features: CSR (n, F), rows of length 1. Each direction is as long as its singular value, and their mean square is 1.
+    As features of their own, shrunk like the rest, they give weights the prior covariance I + FREEDOM²·V·S²·Vᵀ: that
+    of weights which vary as the rows do.
     """
     count = min(MAX_DIRECTIONS, features.shape[0] // TEXTS_PER_DIRECTION)
     if not count:
@@ -89,8 +91,12 @@ def fit_surface(
 ) -> tuple[SurfaceModel, np.ndarray, dict[str, Any]]:
     """The surface of the best order out of fold, its out-of-fold raw scores, float64 (n,), and what was chosen.
 
-    unlabelled: of `distinct_texts`.
+    unlabelled: of `distinct_texts`. Raises InputError where they are too few to say anything.
     """
+    if 0 < len(unlabelled) < TEXTS_PER_DIRECTION:
+        raise InputError(
+            f"the unlabelled rows hold {len(unlabelled)} different texts; expected {TEXTS_PER_DIRECTION} or more"
+        )
     kinds = {order: SurfaceFeatures(examples.texts, order, unlabelled=unlabelled) for order in NGRAM_ORDERS}
     results = []
     for (ngram_order, features), count_scale in product(kinds.items(), COUNT_SCALES):

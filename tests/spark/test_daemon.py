@@ -56,6 +56,14 @@ def test_the_daemon_holds_no_thread_no_gpu_and_nothing_that_starts_threads():
     assert done.stdout.split() == ["1", "False"]
 
 
+def test_where_there_is_a_gpu_every_worker_imports_for_itself(tmp_path):
+    (tmp_path / "a-gpu").touch()
+    command = f"import sys, quality_judge.spark_daemon as daemon; daemon.GPU_DEVICES = ({str(tmp_path / 'a-gpu')!r},)"
+    command += "; daemon.share_imports(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_where_the_import_fails_the_daemon_starts_all_the_same(tmp_path):
     (tmp_path / "torch.py").write_text("print('on stdout'); raise OSError('no such library')")
     command = "from quality_judge.spark_daemon import share_imports; share_imports(); print('started')"

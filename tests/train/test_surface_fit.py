@@ -1,15 +1,14 @@
 """The surface of a text: the model scores as its matrix does, and texts that nobody labelled say what goes together."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from quality_judge.engine.encode import Ragged
-from quality_judge.engine.surface import LONG, SHORT
+from quality_judge.engine.surface import COUNT_NAMES, FEATURE_BITS, LONG, SHORT
+from quality_judge.errors import InputError
+from quality_judge.samples import Sample
 from quality_judge.stats.metrics import roc_auc
 from quality_judge.train import surface_fit
-from quality_judge.train.examples import Examples
+from quality_judge.train.examples import build_examples
 from quality_judge.train.linear import fit_linear
 from quality_judge.train.surface_fit import SurfaceFeatures, distinct_texts, fit_surface, varied_directions
 
@@ -20,12 +19,15 @@ SEA, FOREST = (
 EVERYDAY = ["one", "seen", "near", "again", "other", "day", "place"]
 
 
-def examples_of(texts, label):
-    n = len(texts)
-    return Examples(
-        list(texts), Ragged(np.arange(n, dtype=np.int32), np.ones(n, np.int64)), np.asarray(label, float), np.ones(n),
-        np.zeros((n, 0)), np.arange(n), np.zeros(n, int), tuple(map(str, range(n))), (),
-    )  # fmt: skip
+@pytest.fixture
+def examples_of(made, encoder):
+    """A function from texts and what was said of each to examples; only so much of a text is read."""
+
+    def make(texts, labels):
+        rows = [Sample("", text, bool(label)) for text, label in zip(texts, labels, strict=True)]
+        return build_examples(made.label_set(rows), encoder(max_tokens=64))
+
+    return make
 
 
 def about(words, count, dice):
@@ -41,19 +43,21 @@ def dice():
 @pytest.mark.parametrize("ngram_order", [LONG, SHORT], ids=["long", "short"])
 @pytest.mark.parametrize("count_scale", [0.0, 0.3])
 @pytest.mark.parametrize("unlabelled", [0, 200])
-def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(made, dice, count_scale, ngram_order, unlabelled):
+def test_the_surface_model_scores_as_the_linear_model_on_its_matrix(
+    made, examples_of, dice, count_scale, ngram_order, unlabelled
+):
     texts = [made.text(dice, line % 2 == 0) for line in range(30)] + ["x" * 5_000, "水在高山上沸腾", "…", "A\nB"]
     others = [made.text(dice, line % 2 == 0) for line in range(unlabelled)]
     features = SurfaceFeatures(texts, ngram_order, unlabelled=others)
     matrix = features.matrix(count_scale)
-    examples = examples_of(texts, [(line % 2 == 0) * 1.0 for line in range(len(texts))])
+    examples = examples_of(texts, [line % 2 == 0 for line in range(len(texts))])
     linear = fit_linear(matrix, examples, np.ones(len(texts), bool), strength=1.0)
     found = features.model(linear, count_scale).raw(texts)
     np.testing.assert_allclose(found, linear.raw(matrix), atol=1e-4)
     assert np.ptp(found) > 0.1
 
 
-def test_a_label_speaks_for_words_that_stand_beside_its_own_in_texts_nobody_labelled(dice):
+def test_a_label_speaks_for_words_that_stand_beside_its_own_in_texts_nobody_labelled(examples_of, dice):
     """The labels hold the first three words of each kind, the texts that are asked about the others."""
     labelled = [*about(SEA[:3], 12, dice), *about(FOREST[:3], 12, dice)]
     asked = [*about(SEA[3:], 50, dice), *about(FOREST[3:], 50, dice)]
@@ -82,9 +86,16 @@ def test_directions_are_orthogonal_as_long_as_texts_vary_and_the_same_on_every_r
     np.testing.assert_array_equal(varied_directions(features), found)
 
 
-def test_a_handful_of_unlabelled_texts_says_nothing_of_what_goes_together(dice):
-    texts = about(SEA, 9, dice)
-    assert varied_directions(SurfaceFeatures(texts).matrix(0.0)).shape[1] == 0
+@pytest.mark.parametrize("count", [0, 9])
+def test_without_unlabelled_texts_or_with_a_handful_the_features_are_ngrams_and_counts_alone(dice, count):
+    features = SurfaceFeatures(about(FOREST, 20, dice), unlabelled=about(SEA, count, dice))
+    assert features.matrix(0.3).shape == (20, (1 << FEATURE_BITS) + len(COUNT_NAMES))
+
+
+def test_a_handful_of_unlabelled_texts_is_refused(examples_of, dice):
+    examples = examples_of(about(SEA + FOREST, 20, dice), [1, 0] * 10)
+    with pytest.raises(InputError, match="hold 9 different texts; expected 10 or more"):
+        fit_surface(examples, np.arange(20) % 4, unlabelled=about(SEA, 9, dice))
 
 
 def test_repeats_and_empty_texts_are_no_evidence():
@@ -98,11 +109,3 @@ def test_of_a_long_corpus_texts_from_all_over_are_taken(monkeypatch):
     assert len(taken) == 250
     assert taken == sorted(taken)
     assert all(38 <= count <= 88 for count in np.bincount(np.array(taken) // 250))
-
-
-def test_without_unlabelled_texts_nothing_changes(made, dice):
-    texts = [made.text(dice, line % 2 == 0) for line in range(40)]
-    examples = examples_of(texts, [(line % 2 == 0) * 1.0 for line in range(40)])
-    one, other = (fit_surface(examples, np.arange(40) % 4, unlabelled=given)[0] for given in ((), []))
-    for field in dataclasses.fields(one):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))

@@ -130,6 +130,7 @@ def test_rows_that_nobody_labelled_are_drawn_from_a_corpus_learnt_from_and_stand
         (("--text-column", "txt"), "no column 'txt'; it has body"),
         (("--text-column", "body"), "train.surface is false"),
         (("--unlabelled", "nowhere"), "nowhere has no files on this machine"),
+        (("--text-column", "body", "--set", "train.surface=true"), "hold 1 different texts; expected 10 or more"),
     ],
 )
 def test_a_corpus_that_cannot_teach_is_refused_before_anything_is_trained(
