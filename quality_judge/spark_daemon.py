@@ -3,10 +3,11 @@
     spark.python.daemon.module  quality_judge.spark_daemon
 
 A worker is a fork of its daemon, and shares the pages of what the daemon holds: without this each takes seconds and
-some 250 MB of its own for torch and transformers. Only what starts no thread is imported: pyarrow and pandas do, and a
-fork that inherits another thread's lock waits for ever. It computes nothing, so that no worker inherits a thread pool.
+some 250 MB of its own for torch and transformers. pyarrow and pandas stay out, for they start threads, and a fork that
+inherits another thread's lock waits for ever; OpenBLAS, which starts some where a task has several cores, is made to be
+forked. Nothing is computed, so that no worker inherits torch's thread pool.
 Where there is a GPU nothing is shared: CUDA cannot be used in a fork of a process that touched it, and what a library
-does there as it is imported could not be tried. It stands outside `quality_judge.spark`, whose package imports both.
+does there as it is imported could not be tried. It stands outside `quality_judge.spark`, whose package imports pandas.
 """
 
 from __future__ import annotations

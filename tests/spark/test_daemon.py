@@ -20,6 +20,20 @@ print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized(), *({"pyarr
 """
 
 
+FORK = """
+import os, sys
+from quality_judge.spark_daemon import share_imports
+share_imports()
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+import numpy, pyarrow, torch
+print(*(float((ones @ ones)[0, 0]) for ones in (numpy.ones((500, 500)), torch.ones(500, 500))))
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
 def private_mb():
     """What this process shares with no other."""
     with open("/proc/self/smaps_rollup") as lines:
@@ -54,6 +68,12 @@ def test_the_daemon_holds_no_thread_no_gpu_and_nothing_that_starts_threads():
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", LOOK], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
+
+
+def test_a_fork_of_a_daemon_whose_tasks_have_several_cores_computes():
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "500.0 500.0\n"), done.stderr[-500:]
 
 
 def test_where_there_is_a_gpu_every_worker_imports_for_itself(tmp_path):
