@@ -167,7 +167,7 @@ def test_the_memory_benchmark_sees_its_own_workers_and_not_those_of_another_job(
     from memory import EVERY_SECONDS, Watch
 
     wait = "print(flush=True); input()"
-    start_worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {wait!r}, 'pyspark.daemon'])"
+    start_worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {wait!r}, 'pyspark.worker'])"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     jobs = [subprocess.Popen([sys.executable, "-c", code], **pipes) for code in (start_worker, wait)]
     for job in jobs:
