@@ -20,7 +20,7 @@ from quality_judge.card_audits import redteam_in_words, shortcuts_in_words
 from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
 from quality_judge.judge_spec import MISSING_LABELS
-from quality_judge.markdown import calibration_plot
+from quality_judge.markdown import calibration_plot, percent
 from quality_judge.markdown import count as _count
 from quality_judge.markdown import number as _number
 from quality_judge.markdown import plain as _plain
@@ -35,6 +35,7 @@ LIMITS = (
     "A probability is calibrated on average, not for every kind of row; look at the report's slices before a big run.",
     "Rows written to please a judge can fool it. A score is no safety barrier by itself.",
 )
+LEAST_UNREAD = 0.01
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -127,7 +128,7 @@ def _opening(judge: Mapping[str, Any]) -> str:
         what = (
             "A judge that puts rows in the order an expert would: of two rows the better one has the higher raw score."
         )
-    return "\n\n".join([what, "\n".join(lines), *_bases_tried(judge)])
+    return "\n\n".join([what, "\n".join(lines), *_bases_tried(judge), *_unread(judge)])
 
 
 def _bases_tried(judge: Mapping[str, Any]) -> list[str]:
@@ -139,6 +140,13 @@ def _bases_tried(judge: Mapping[str, Any]) -> list[str]:
     ]
     header = ["base tried", "order of unseen labels, untrained", "10⁹ operations a text"]
     return [_table(header, rows)] if rows else []
+
+
+def _unread(judge: Mapping[str, Any]) -> list[str]:
+    """How much of its labels its base cannot read; nothing where that is next to none."""
+    share = finite((judge.get("training") or {}).get("unknown_tokens")) or 0.0
+    said = f"Of the tokens of a labelled text {percent(share)} are unknown to its base, which reads nothing of them."
+    return [said] if share >= LEAST_UNREAD else []
 
 
 def _unlabelled(judge: Mapping[str, Any]) -> list[str]:

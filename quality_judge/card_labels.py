@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quality_judge.markdown import count, counted, number, plain, short, table
-from quality_judge.metrics_file import finite
+from quality_judge.markdown import count, counted, number, plain, short, table, with_interval
+from quality_judge.metrics_file import finite, interval
+
+NO_SPLITS = ("agreement", "suspects", "likeness")
+LEAST_UNLIKE = 0.6  # of the interval's lower end: of 15 random draws from five label sets it was .54 at most
 
 
 def labels_in_words(labels: Mapping[str, Any]) -> str:
@@ -18,7 +21,7 @@ def labels_in_words(labels: Mapping[str, Any]) -> str:
     splits = {
         name: counts
         for name, counts in labels.items()
-        if isinstance(counts, Mapping) and counts and name not in ("agreement", "suspects")
+        if isinstance(counts, Mapping) and counts and name not in NO_SPLITS
     }
     flat = {name: value for name, value in labels.items() if finite(value) is not None}
     keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
@@ -32,6 +35,8 @@ def labels_in_words(labels: Mapping[str, Any]) -> str:
         parts.append(_agreement(agreement))
     if labels.get("suspects"):
         parts.append(_suspects(labels["suspects"]))
+    if labels.get("likeness"):
+        parts.append(_likeness(labels["likeness"]))
     return "\n\n".join(parts) or "No label counts were handed over."
 
 
@@ -46,6 +51,20 @@ def _suspects(found: Mapping[str, Any]) -> str:
     if annotators:
         text += f"; **contradicted far more often than others: {', '.join(map(plain, annotators))}**"
     return text + "."
+
+
+def _likeness(found: Mapping[str, Any]) -> str:
+    """How far labelled texts can be told from the corpus, and what that means for what is promised."""
+    text = (
+        f"Of {count(found.get('labelled_texts'))} labelled texts and {count(found.get('corpus_texts'))} of the corpus "
+        "a classifier that sees n-grams and length tells which are which with a ROC AUC of "
+        f"{with_interval(found, 'roc_auc')}; length alone {number(found.get('length_only'))}. Labels drawn from the "
+        "corpus at random have .5."
+    )
+    bounds = interval(found, "roc_auc")
+    unlike = bounds is not None and bounds[0] > LEAST_UNLIKE
+    warning = " **The labels are unlike the corpus: probabilities and certificate hold for rows like the labels.**"
+    return text + warning * unlike
 
 
 def _agreement(agreement: Mapping[str, Any]) -> str:

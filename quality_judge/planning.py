@@ -24,6 +24,7 @@ from quality_judge.engine.devices import gpu_count, peak_gpu_bytes
 from quality_judge.engine.encode import Encoder
 from quality_judge.engine.scorer import Scorer
 from quality_judge.engine.texts import read_texts
+from quality_judge.engine.unread import unknown_shares
 from quality_judge.errors import ConfigError
 from quality_judge.judge import MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
 from quality_judge.scores import CODES, FLAGS, OK, TRUNCATED
@@ -32,6 +33,7 @@ from quality_judge.untrusted import bounded_text
 
 WARM_ROWS = 64
 BAR = 40
+MOST_UNREAD = 0.5  # of a row's tokens; a judge scores a row beyond that by the little it sees
 
 
 def make_plan(
@@ -81,9 +83,10 @@ def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None, cluster: np
     bounds = {"head_bytes": encoding.head_bytes, "tail_bytes": encoding.tail_bytes}
     read = read_texts(texts, **bounds)
     rows = pa.array(np.flatnonzero(read.code == CODES.index(OK)))
-    encoder = Encoder(bounded_text(judge.path(TOKENIZER_FILE), most_bytes=MAX_TOKENIZER_BYTES), encoding)
+    tokenizer_json = bounded_text(judge.path(TOKENIZER_FILE), most_bytes=MAX_TOKENIZER_BYTES)
     before = None if prompts is None else read_texts(prompts, **bounds).strings.take(rows).to_pylist()
-    lengths = encoder.encode(read.strings.take(rows).to_pylist(), before).tokens.lengths
+    content = read.strings.take(rows).to_pylist()
+    lengths = Encoder(tokenizer_json, encoding).encode(content, before).tokens.lengths
     edges = [length for length, _ in encoding.buckets]
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
     computed = sum(batch.length * len(batch.rows) for batch in plan_batches(lengths, encoding.buckets))
@@ -94,6 +97,7 @@ def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None, cluster: np
         "mean_tokens_95": None if interval is None else interval[1] - mean, "max_tokens": encoding.max_tokens,
         "histogram": {str(edge): int(count) for edge, count in zip(edges, counts, strict=True)},
         "padding": 1 - int(lengths.sum()) / computed if computed else 0.0,
+        "unread_rows": int((unknown_shares(tokenizer_json, content) > MOST_UNREAD).sum()),
     }  # fmt: skip
 
 
@@ -127,11 +131,20 @@ def in_words(plan: dict[str, Any]) -> list[str]:
         *_bars(sample["histogram"]),
         f"mean {sample['mean_tokens']:.0f} tokens; {here['cut'] / max(n, 1):.1%} of the rows are cut at "
         f"{sample['max_tokens']}; padding is {sample['padding']:.1%} of what is computed",
+        *_unread(sample),
         f"here ({here['device']}, {here['precision']}, {here['threads']} threads): "
         f"{here['rows_per_second']:,.1f} rows/s, {sample['tokens'] / max(seconds, 1e-9):,.0f} tokens/s; "
         f"memory {_size(here['memory_bytes'])}{gpu}",
         _said(estimate),
     ]  # fmt: skip
+
+
+def _unread(sample: dict[str, Any]) -> list[str]:
+    """What share of the rows the judge's base hardly sees; nothing where it sees all."""
+    if not sample["unread_rows"]:
+        return []
+    share = sample["unread_rows"] / sample["rows"]
+    return [f"{share:.1%} of the rows are mostly unknown to the judge's base: keep them apart, or train on another"]
 
 
 def _said(estimate: dict[str, Any]) -> str:

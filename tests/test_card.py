@@ -73,6 +73,23 @@ def test_the_bases_that_were_compared_stand_in_the_card_with_what_they_cost():
     assert "base tried" not in render_card(JUDGE, sample_metrics(), LABELS)
 
 
+@pytest.mark.parametrize(("low", "warned"), [(0.93, True), (0.47, False)])
+def test_the_card_says_how_far_labels_can_be_told_from_the_corpus_and_warns_where_they_can(low, warned):
+    found = {"labelled_texts": 250, "corpus_texts": 2000, "roc_auc": low + 0.02, "roc_auc_ci": [low, low + 0.04],
+             "length_only": 0.612}  # fmt: skip
+    text = render_card(JUDGE, sample_metrics(), {**LABELS, "likeness": found})
+    assert f"with a ROC AUC of {low + 0.02:.3f} ({low:.3f} to {low + 0.04:.3f}); length alone 0.612" in text
+    assert ("The labels are unlike the corpus" in text) == warned
+    assert "likeness" not in text
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.606, True), (0.004, False), (None, False)])
+def test_the_card_says_how_much_of_its_labels_the_base_cannot_read(share, said):
+    text = render_card({**JUDGE, "training": {"unknown_tokens": share}}, sample_metrics(), LABELS)
+    assert ("60.6% are unknown to its base" in text) == said
+    assert ("unknown to its base" in text) == said
+
+
 def test_every_number_of_the_metrics_stands_on_the_card():
     metrics = sample_metrics()
     card = render_card(JUDGE, metrics, LABELS)

@@ -185,6 +185,16 @@ def test_the_command_prints_the_histogram_and_ends_in_json_whose_numbers_agree(c
     assert CANARY not in shown
 
 
+def test_rows_that_the_judge_cannot_read_are_counted_and_said(judge, tmp_path):
+    rows = ["water boils on a mountain"] * 30 + ["未知文字未知文字"] * 10
+    pq.write_table(pa.table({"text": rows}), tmp_path / "a.parquet")
+    plan = make_plan(load_scorer(judge, threads=1), sample_corpus(tmp_path, ["text"]))
+    assert plan["sample"]["unread_rows"] == 10
+    assert any("25.0% of the rows are mostly unknown" in line for line in in_words(plan))
+    readable = {**plan, "sample": {**plan["sample"], "unread_rows": 0}}
+    assert not any("unknown" in line for line in in_words(readable))
+
+
 def test_twice_the_workers_take_half_the_hours_at_the_same_cost(corpus, judge):
     scorer, sample = load_scorer(judge, threads=1), sample_corpus(corpus, ["text"], rows=50)
     one, two = (make_plan(scorer, sample, workers=n, price_per_hour=3.0)["estimate"] for n in (1, 2))

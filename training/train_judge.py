@@ -44,7 +44,9 @@ from quality_judge.stats.certificate import Targets
 from quality_judge.train.audit import Audit, audit_labels
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.checkpoint import remove_checkpoints
+from quality_judge.train.examples import read_for
 from quality_judge.train.fit import Fitted, fit_judge
+from quality_judge.train.likeness import likeness
 from quality_judge.train.parallel import peers
 from quality_judge.train.save import draft_judge
 
@@ -97,6 +99,7 @@ def main(options: Namespace) -> dict[str, Any]:
                 "held_out_sha256": held_out.sha256,
                 **report.found(),
                 "suspects": audit and audit.to_dict(),
+                "likeness": drawn_alike(fitted, scored, unlabelled),
             },
             "shortcuts": shortcuts(scored, threshold=promised_cut(promise, threshold)),
             "curves": curves(scored),
@@ -122,6 +125,15 @@ def drawn_texts(options: Namespace, *, seed: int) -> Column:
     )
     tell(f"unlabelled: {sample.drawn}")
     return sample.columns[options.text_column]
+
+
+def drawn_alike(fitted: Fitted, held_out: ScoredLabels, unlabelled: Column) -> dict[str, Any] | None:
+    """How far all labelled texts can be told from the corpus, as the judge reads both; None without a corpus."""
+    labelled = [*fitted.examples.texts, *read_for(fitted.encoding, held_out.flat.completions)]
+    found = likeness(labelled, read_for(fitted.encoding, unlabelled))
+    if found is not None:
+        tell(f"labels against the corpus: {found['roc_auc']:.3f} is how well they can be told apart (.5: drawn alike)")
+    return found
 
 
 def tell_bases(fitted: Fitted) -> None:

@@ -23,6 +23,7 @@ from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.stacking import SurfaceModel
 from quality_judge.engine.texts import Column
+from quality_judge.engine.unread import unknown_shares
 from quality_judge.engine.weights import load_tokenizer, position_limit
 from quality_judge.errors import ConfigError
 from quality_judge.judge_spec import Encoding, Lora, Stack
@@ -44,6 +45,12 @@ MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
 LEAST_GAIN = 0.01  # of the order of unseen labels, for another base than the first
+MOST_UNREAD = 0.1  # of a text's tokens; in a language that the base was made for it is below .01
+UNREAD = (
+    "of the tokens of a labelled text {share:.0%} are unknown to {base}, which reads nothing of them: name a base of "
+    "their language (--set base=…), or have one tried beside it that reads bytes (--set "
+    "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')"
+)
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,9 @@ def fit_judge(
         "folds": int(folds.max() + 1),
         "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
             "judge": order_score(examples, raw, folds >= 0), **attempt.surface_score(), **fitter.scores,
-        }, **attempt.surface_note, **tried, **note, "settings": config.train.model_dump(mode="json"),
-        "seconds": time.perf_counter() - started,
+        }, **attempt.surface_note, **tried, **note, "unknown_tokens": attempt.unread,
+        "warnings": [*attempt.warnings(), *note.get("warnings", ())],
+        "settings": config.train.model_dump(mode="json"), "seconds": time.perf_counter() - started,
     }  # fmt: skip
     lora = Lora(rank=config.train.lora_rank, alpha=config.train.lora_alpha) if method == "lora" else None
     n = len(attempt.given)
@@ -112,8 +120,8 @@ def fit_judge(
 class _Attempt:
     """One base and what it and the surface make of the labels, before anything is fine-tuned.
 
-    config: of this base alone. examples: those of `given` and the copies that hard negatives add. surface_raw: out of
-    fold, float64 (n,), None without a surface part.
+    config: of this base alone. unread: the share of a text's tokens that it does not know, on average. examples: those
+    of `given` and the copies that hard negatives add. surface_raw: out of fold, float64 (n,), None without a surface.
     """
 
     config: JudgeConfig
@@ -121,6 +129,7 @@ class _Attempt:
     base: Base
     encoding: Encoding
     tokenizer_json: str
+    unread: float
     given: Examples
     examples: Examples
     folds: np.ndarray
@@ -134,6 +143,10 @@ class _Attempt:
         if self.surface_raw is None:
             return {}
         return {"surface": order_score(self.examples, self.surface_raw, self.folds >= 0)}
+
+    def warnings(self) -> list[str]:
+        """What the owner of the labels should know of the base."""
+        return [UNREAD.format(share=self.unread, base=self.base.id)] if self.unread > MOST_UNREAD else []
 
     def copies_note(self) -> dict[str, int]:
         """How many texts were learnt from that nobody labelled; nothing where there are none."""
@@ -191,8 +204,8 @@ def _attempt(
         ready, base, encoding, examples, folds, config.train, progress, Checkpoints(output, key) if output else None,
     )  # fmt: skip
     return _Attempt(
-        config, rubric, base, encoding, tokenizer_json, given, examples, folds, surface, surface_raw,
-        {"surface": chosen} if chosen else {}, fitter,
+        config, rubric, base, encoding, tokenizer_json, float(unknown_shares(tokenizer_json, given.texts).mean()),
+        given, examples, folds, surface, surface_raw, {"surface": chosen} if chosen else {}, fitter,
     )  # fmt: skip
 
 

@@ -164,6 +164,15 @@ def test_another_base_that_is_no_better_does_not_take_the_place_of_the_first(mad
     assert fit_judge(made.label_set(made.samples(60)), config).base.id == first
 
 
+@pytest.mark.parametrize(("ending", "share"), [("", 0.0), (" 未 知 文 字", 0.3)])
+def test_labels_that_the_base_cannot_read_are_warned_of(made, tiny_base, ending, share):
+    config = made.judge_config(tiny_base("bert"), method="frozen")
+    rows = [replace(row, completion=row.completion + ending) for row in made.samples(40)]
+    training = fit_judge(made.label_set(rows), config).training
+    assert training["unknown_tokens"] == pytest.approx(share, abs=0.1)
+    assert [f"{training['unknown_tokens']:.0%}" in warning for warning in training["warnings"]] == [True] * bool(ending)
+
+
 @pytest.mark.parametrize("hard_negatives", [False, True])
 def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base, hard_negatives):
     config = made.judge_config(tiny_base("bert"), method="auto", hard_negatives=hard_negatives)

@@ -116,6 +116,9 @@ def test_rows_that_nobody_labelled_are_drawn_from_a_corpus_learnt_from_and_stand
     code, said, _ = programme("train_judge", *given, *asked, "--output", tmp_path / "helped")
     assert code == 0
     judge = load_judge(said["judge"])
+    likeness = json.loads((tmp_path / "helped" / METRICS_FILE).read_text())["labels"]["likeness"]
+    assert likeness["corpus_texts"] == 61
+    assert f"Of {likeness['labelled_texts']} labelled texts and 61 of" in (tmp_path / "helped" / "card.md").read_text()
     assert judge.spec.training["surface"]["unlabelled_texts"] == 61
     assert "61 more texts of the corpus" in (tmp_path / "helped" / "card.md").read_text(encoding="utf-8")
     code, alone, _ = programme("train_judge", *given, "--set", "train.surface=true", "--output", tmp_path / "alone")

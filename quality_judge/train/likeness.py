@@ -1,0 +1,51 @@
+"""Whether the labels look as if drawn from the corpus: what is promised of a judge holds only for rows like its labels.
+
+A classifier learns to tell the two apart by their surface, and answers for texts it has not seen (the two-sample test
+of Lopez-Paz & Oquab 2017, arXiv 1610.06545). It knows nothing of what labels say, nor of judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from quality_judge.stats.metrics import roc_auc, roc_auc_interval
+from quality_judge.train.surface_fit import COUNT_SCALES, SurfaceFeatures
+
+MAX_TEXTS = 2_000  # of each kind
+LEAST_TEXTS = 50
+FOLDS = 5
+STRENGTH = 1.0
+
+
+def likeness(labelled: Sequence[str], corpus: Sequence[str]) -> dict[str, Any] | None:
+    """How well labelled texts are told from texts of the corpus, for metrics.json; None where either are too few.
+
+    roc_auc: of a linear classifier on n-grams and plain counts, out of fold, with a bootstrap interval; about .5 where
+    labels were drawn at random. length_only: of the length alone. A text that is in both is left to the labels.
+    """
+    ours = _some(labelled, set())
+    theirs = _some(corpus, set(ours))
+    if min(len(ours), len(theirs)) < LEAST_TEXTS:
+        return None
+    texts, which = [*ours, *theirs], np.repeat([1, 0], [len(ours), len(theirs)])
+    model = RidgeClassifier(alpha=STRENGTH, class_weight="balanced", solver="sparse_cg")
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    features = SurfaceFeatures(texts).matrix(max(COUNT_SCALES))
+    said = cross_val_predict(model, features, which, cv=folds, method="decision_function")
+    length = roc_auc(which == 1, np.array([len(text) for text in texts], float)) or 0.5
+    return {
+        "labelled_texts": len(ours), "corpus_texts": len(theirs), "roc_auc": roc_auc(which == 1, said),
+        "roc_auc_ci": roc_auc_interval(which == 1, said), "length_only": max(length, 1 - length),
+    }  # fmt: skip
+
+
+def _some(texts: Sequence[str], others: set[str]) -> list[str]:
+    """At most MAX_TEXTS different texts that are not among `others`, drawn by chance."""
+    found = [text for text in dict.fromkeys(texts) if text and text not in others]
+    chosen = np.random.default_rng(0).permutation(len(found))[:MAX_TEXTS]
+    return [found[at] for at in np.sort(chosen)]
