@@ -143,10 +143,12 @@ def _bases_tried(judge: Mapping[str, Any]) -> list[str]:
 
 
 def _unread(judge: Mapping[str, Any]) -> list[str]:
-    """How much of its labels its base cannot read; nothing where that is next to none."""
-    share = finite((judge.get("training") or {}).get("unknown_tokens")) or 0.0
-    said = f"Of the tokens of a labelled text {percent(share)} are unknown to its base, which reads nothing of them."
-    return [said] if share >= LEAST_UNREAD else []
+    """How much of its labels it does not read; nothing where that is next to none."""
+    training = judge.get("training") or {}
+    unknown, cut = (finite(training.get(name)) or 0.0 for name in ("unknown_tokens", "cut_texts"))
+    unread = f"Of a labelled text's tokens {percent(unknown)} are unknown to its base, which reads nothing of them."
+    long = f"{percent(cut)} of the labelled texts are longer than what it reads of one."
+    return [said for share, said in ((unknown, unread), (cut, long)) if share >= LEAST_UNREAD]
 
 
 def _unlabelled(judge: Mapping[str, Any]) -> list[str]:

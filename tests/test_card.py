@@ -73,6 +73,11 @@ def test_the_bases_that_were_compared_stand_in_the_card_with_what_they_cost():
     assert "base tried" not in render_card(JUDGE, sample_metrics(), LABELS)
 
 
+def test_the_card_says_how_many_labelled_texts_are_longer_than_what_is_read():
+    text = render_card({**JUDGE, "training": {"cut_texts": 0.384}}, sample_metrics(), LABELS)
+    assert "38.4% of the labelled texts are longer than what it reads of one." in text
+
+
 @pytest.mark.parametrize(("low", "warned"), [(0.93, True), (0.47, False)])
 def test_the_card_says_how_far_labels_can_be_told_from_the_corpus_and_warns_where_they_can(low, warned):
     found = {"labelled_texts": 250, "corpus_texts": 2000, "roc_auc": low + 0.02, "roc_auc_ci": [low, low + 0.04],

@@ -51,6 +51,11 @@ UNREAD = (
     "their language (--set base=…), or have one tried beside it that reads bytes (--set "
     "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')"
 )
+MOST_CUT = 0.25  # of the labelled texts
+CUT = (
+    "{share:.0%} of the labelled texts are longer than {most} tokens and read in part, where experts may have read "
+    "all: --set max_tokens=… reads more at a higher cost, as far as the base can"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def fit_judge(
         "folds": int(folds.max() + 1),
         "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
             "judge": order_score(examples, raw, folds >= 0), **attempt.surface_score(), **fitter.scores,
-        }, **attempt.surface_note, **tried, **note, "unknown_tokens": attempt.unread,
+        }, **attempt.surface_note, **tried, **note, "unknown_tokens": attempt.unread, "cut_texts": attempt.cut_share(),
         "warnings": [*attempt.warnings(), *note.get("warnings", ())],
         "settings": config.train.model_dump(mode="json"), "seconds": time.perf_counter() - started,
     }  # fmt: skip
@@ -145,8 +150,18 @@ class _Attempt:
         return {"surface": order_score(self.examples, self.surface_raw, self.folds >= 0)}
 
     def warnings(self) -> list[str]:
-        """What the owner of the labels should know of the base."""
-        return [UNREAD.format(share=self.unread, base=self.base.id)] if self.unread > MOST_UNREAD else []
+        """What the owner of the labels should know of what is read of them."""
+        found = []
+        if self.unread > MOST_UNREAD:
+            found.append(UNREAD.format(share=self.unread, base=self.base.id))
+        if self.cut_share() > MOST_CUT:
+            most = min(self.config.max_tokens, self.encoding.max_tokens)
+            found.append(CUT.format(share=self.cut_share(), most=most))
+        return found
+
+    def cut_share(self) -> float:
+        """The share of the labelled texts that fill all the tokens there are, and so were cut."""
+        return float((self.given.tokens.lengths >= self.encoding.max_tokens).mean())
 
     def copies_note(self) -> dict[str, int]:
         """How many texts were learnt from that nobody labelled; nothing where there are none."""

@@ -173,6 +173,15 @@ def test_labels_that_the_base_cannot_read_are_warned_of(made, tiny_base, ending,
     assert [f"{training['unknown_tokens']:.0%}" in warning for warning in training["warnings"]] == [True] * bool(ending)
 
 
+@pytest.mark.parametrize(("most", "share"), [(32, 0.0), (12, 1.0)])
+def test_labels_that_are_longer_than_what_is_read_are_warned_of(made, tiny_base, most, share):
+    config = made.judge_config(tiny_base("bert"), method="frozen").model_copy(update={"max_tokens": most})
+    rows = [Sample("", made.text(np.random.default_rng(i), i % 2 == 0, length=10), i % 2 == 0) for i in range(40)]
+    training = fit_judge(made.label_set(rows), config).training
+    assert training["cut_texts"] == share
+    assert [f"longer than {most} tokens" in warning for warning in training["warnings"]] == [True] * bool(share)
+
+
 @pytest.mark.parametrize("hard_negatives", [False, True])
 def test_auto_does_not_fine_tune_on_a_handful_of_labels(made, tiny_base, hard_negatives):
     config = made.judge_config(tiny_base("bert"), method="auto", hard_negatives=hard_negatives)
