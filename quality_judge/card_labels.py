@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quality_judge.markdown import count, counted, number, plain, short, table, with_interval
-from quality_judge.metrics_file import finite, interval
+from quality_judge.metrics_file import MOST_UNLIKE, finite, interval
 
 NO_SPLITS = ("agreement", "suspects", "likeness")
-LEAST_UNLIKE = 0.6  # of the interval's lower end: of 15 random draws from five label sets it was .54 at most
 
 
 def labels_in_words(labels: Mapping[str, Any]) -> str:
@@ -62,7 +61,7 @@ def _likeness(found: Mapping[str, Any]) -> str:
         "corpus at random have .5."
     )
     bounds = interval(found, "roc_auc")
-    unlike = bounds is not None and bounds[0] > LEAST_UNLIKE
+    unlike = bounds is not None and bounds[0] > MOST_UNLIKE
     warning = " **The labels are unlike the corpus: probabilities and certificate hold for rows like the labels.**"
     return text + warning * unlike
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quality_judge.metrics_file import contenders, finite, interval, metric_names, observed
+from quality_judge.metrics_file import contenders, finite, interval, label_faults, metric_names, observed
 from quality_judge.pages import brief, flat, metric_table, page_words, partial, percent, render, short, thresholds
 from quality_judge.report_charts import View, axis_start, duel, reliability, tradeoff
 
@@ -41,6 +41,7 @@ def render_judge_page(judge: Mapping[str, Any], metrics: Mapping[str, Any], *, l
         "categories": _categories(metrics),
         "shortcuts": _shortcuts(metrics, words),
         "labels": _labels(metrics.get("labels") or {}),
+        "label_warnings": _label_warnings(judge, metrics, words),
         "facts": _facts(judge, words),
         "command": (judge.get("training") or {}).get("command"),
     }
@@ -140,6 +141,13 @@ def _labels(labels: Mapping[str, Any]) -> View | None:
     ]
     rows = [(who, [finite(counts.get(name)) for name in names]) for who, counts in splits.items()]
     return {"names": names[:12], "rows": [(who, cells[:12]) for who, cells in rows]} if rows else None
+
+
+def _label_warnings(judge: Mapping[str, Any], metrics: Mapping[str, Any], words: Words) -> list[str]:
+    return [
+        words[f"warn_{name}"].format(value=f"{value:.2f}" if name == "unlike" else percent(value))
+        for name, value in label_faults(judge, metrics).items()
+    ]
 
 
 def _facts(judge: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from quality_judge.engine.weights import load_tokenizer, position_limit
 from quality_judge.errors import ConfigError
 from quality_judge.judge_spec import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
+from quality_judge.metrics_file import MOST_CUT, MOST_UNREAD
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key
 from quality_judge.train.examples import Examples, build_examples, category_names, read_for
@@ -45,13 +46,11 @@ MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
 LEAST_GAIN = 0.01  # of the order of unseen labels, for another base than the first
-MOST_UNREAD = 0.1  # of a text's tokens; in a language that the base was made for it is below .01
 UNREAD = (
     "of the tokens of a labelled text {share:.0%} are unknown to {base}, which reads nothing of them: name a base of "
     "their language (--set base=…), or have one tried beside it that reads bytes (--set "
     "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')"
 )
-MOST_CUT = 0.25  # of the labelled texts
 CUT = (
     "{share:.0%} of the labelled texts are longer than {most} tokens and read in part, where experts may have read "
     "all: --set max_tokens=… reads more at a higher cost, as far as the base can"
