@@ -113,8 +113,9 @@ def test_rows_that_nobody_labelled_are_drawn_from_a_corpus_learnt_from_and_stand
     pq.write_table(corpus, tmp_path / "corpus" / "day=1" / "part.parquet")
     given = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", files["held_out"])
     asked = ("--unlabelled", tmp_path / "corpus", "--text-column", "body", "--set", "train.surface=true")
-    code, said, _ = programme("train_judge", *given, *asked, "--output", tmp_path / "helped")
+    code, said, told = programme("train_judge", *given, *asked, "--output", tmp_path / "helped")
     assert code == 0
+    assert "labels against the corpus: told apart with a ROC AUC of 0." in told
     judge = load_judge(said["judge"])
     likeness = json.loads((tmp_path / "helped" / METRICS_FILE).read_text())["labels"]["likeness"]
     assert likeness["corpus_texts"] == 61
