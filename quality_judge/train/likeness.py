@@ -7,6 +7,7 @@ of Lopez-Paz & Oquab 2017, arXiv 1610.06545). It knows nothing of what labels sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from quality_judge.stats.metrics import roc_auc, roc_auc_interval
 from quality_judge.train.surface_fit import COUNT_SCALES, SurfaceFeatures
 
-MAX_TEXTS = 2_000  # of each kind
+MAX_TEXTS, MAX_CHARACTERS = 2_000, 2_000_000  # of each kind: 0.3 GB and some seconds at most
 LEAST_TEXTS = 50
 FOLDS = 5
 STRENGTH = 1.0
@@ -45,7 +46,7 @@ def likeness(labelled: Sequence[str], corpus: Sequence[str]) -> dict[str, Any] |
 
 
 def _some(texts: Sequence[str], others: set[str]) -> list[str]:
-    """At most MAX_TEXTS different texts that are not among `others`, drawn by chance."""
+    """Different texts that are not among `others`, drawn by chance, as many as MAX_TEXTS and MAX_CHARACTERS allow."""
     found = [text for text in dict.fromkeys(texts) if text and text not in others]
-    chosen = np.random.default_rng(0).permutation(len(found))[:MAX_TEXTS]
-    return [found[at] for at in np.sort(chosen)]
+    drawn = [found[at] for at in np.random.default_rng(0).permutation(len(found))[:MAX_TEXTS]]
+    return [text for text, end in zip(drawn, accumulate(map(len, drawn)), strict=True) if end <= MAX_CHARACTERS]
