@@ -41,6 +41,8 @@ def main(options: Namespace) -> dict[str, Any]:
     labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
         fitted = fit_judge(labels, config, progress=progress)
+        for warning in fitted.training["warnings"]:
+            tell(f"training warning: {warning}")
         origin = {"distilled_from": said["teacher"], "command": as_typed()}
         fitted = replace(fitted, training={**fitted.training, **origin})
         draft = draft_judge(scratch, fitted, config, labels)

@@ -77,7 +77,7 @@ def main(options: Namespace) -> dict[str, Any]:
         if not peers().leads:  # it took its share of the training; the first process measures and saves
             raise SystemExit(EXIT_DONE)
         tell_bases(fitted)
-        for warning in fitted.training.get("warnings", []):
+        for warning in fitted.training["warnings"]:
             tell(f"training warning: {warning}")
         draft = draft_judge(scratch, fitted, config, labels)
         scored = score_labels(load_scorer(draft), held_out)

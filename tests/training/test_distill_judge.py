@@ -79,8 +79,9 @@ def distil(taught, capsys, tmp_path):
 
 
 def test_a_student_agrees_with_its_teacher_on_rows_it_has_not_seen(distil, taught, tmp_path):
-    code, said, metrics, _ = distil("--input", taught["input"])
+    code, said, metrics, told = distil("--input", taught["input"])
     assert code == 0
+    assert "of the labelled texts are longer than 32 tokens and read in part" in told
     teacher, student = load_judge(taught["teacher"]), load_judge(tmp_path / "student")
     assert said["teacher"] == teacher.fingerprint != student.fingerprint == said["fingerprint"]
     assert metrics["distillation"]["codes"] == {"OK": 330, "NULL_TEXT": 1, "EMPTY_TEXT": 1}
