@@ -57,7 +57,7 @@ def _granted(certificate: Mapping[str, Any]) -> str:
 def _ground(certificate: Mapping[str, Any]) -> str:
     n, inside = certificate.get("n"), count(certificate.get("n_kept"))
     if certificate.get("sampling") == "fresh":
-        return f"{counted(n, 'label')} of rows drawn at a cut that was fixed before they were labelled"
+        return f"{counted(n, 'label')} of different texts, drawn at a cut that was fixed before they were labelled"
     side = {"npv": "below it", "recall": "at or above it"}.get(str(certificate.get("metric")), "kept")
     return f"{counted(n, 'held-out label')}, {inside} of them {side}"
 

@@ -6,7 +6,8 @@
 The first form takes labels of rows drawn from everything: all of them calibrate, certify and, cross-fitted, measure.
 The second form takes rows that sample_for_labels.py --strategy kept drew at a cut that was fixed before anybody saw a
 label, and certifies that cut; calibration and scores stay, so that scored tables stay valid. --fresh is the file as it
-was drawn, --labels what experts made of it, in any form. Draw once: a cut that failed is not tested on the same rows.
+was drawn, --labels what experts made of it, in any form, with rows they left open. Draw once: a cut that failed is not
+tested on the same rows.
 The last line on stdout is one JSON object. Exit 0: saved. 2: bad input.
 """
 
@@ -20,17 +21,24 @@ from quality_judge.evaluation import certified_fresh, recalibrated
 from quality_judge.judge import load_judge, refuse_existing
 from quality_judge.labels import clean_labels, load_labels
 from quality_judge.labels.drawn import read_drawing
-from quality_judge.programme import as_typed, parser, run
+from quality_judge.programme import as_typed, parser, run, tell
 from quality_judge.stats.certificate import Targets
+
+MOST_COPIES = 0.05
 
 
 def main(options: Namespace) -> dict[str, Any]:
     """Loads, recalibrates or certifies at a cut fixed before, saves; returns the summary."""
     refuse_existing(options.output)
-    judge, labels = load_judge(options.judge), load_labels(options.labels)
+    judge, labels = load_judge(options.judge), load_labels(options.labels, open_rows=bool(options.fresh))
     targets = Targets(options.target_precision, options.target_npv, options.target_recall, options.confidence)
     if options.fresh:
         drawing = read_drawing(options.fresh)
+        if drawing.copies > MOST_COPIES:
+            tell(
+                f"{drawing.copies:.0%} of the rows from the cut on repeat another: the certificate counts each text "
+                "once, so leave out the copies of what you keep"
+            )
         judge, promise = certified_fresh(judge, drawing, labels, options.output, targets, command=as_typed())
         said = {"message": promise.keep.message}
     else:

@@ -17,6 +17,7 @@ from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.files import read_rows
 from quality_judge.labels.label_set import LabelSet, label_of
 from quality_judge.labels.load import parse_row
+from quality_judge.labels.validate import clean_labels, plain
 from quality_judge.samples import LABEL, CategoryRow, Sample
 from quality_judge.scores import JUDGE_COLUMN, SCORE_COLUMN
 from quality_judge.stats.fresh import Region
@@ -25,6 +26,7 @@ STRATEGY = "strategy"
 INCLUSION = "inclusion_probability"
 KEEP_AT = "keep_at"
 DROP_BELOW = "drop_below"
+DRAWN, TEXTS, ROWS = "drawn", "texts_there", "rows_there"  # of a row's side of the cut
 KEPT, DROPPED = "kept", "dropped"
 
 Text = tuple[str, str]
@@ -34,7 +36,8 @@ Text = tuple[str, str]
 class Drawing:
     """Which rows were drawn, for which judge (its fingerprint), at which cuts.
 
-    kept, dropped: the drawn (prompt, completion) of each side.   populations: how many distinct texts each side has.
+    kept, dropped: the drawn (prompt, completion) of each side.   populations: how many different texts each side has.
+    rows: how many rows of the table these texts stand in.
     """
 
     judge: str
@@ -43,18 +46,25 @@ class Drawing:
     kept: frozenset[Text]
     dropped: frozenset[Text]
     populations: Mapping[str, int]
+    rows: Mapping[str, int]
+
+    @property
+    def copies(self) -> float:
+        """The share of the kept rows that repeat another: a promise counts each text once, and a filter keeps all."""
+        return 1 - self.populations[KEPT] / self.rows[KEPT]
 
     def regions(self, labels: LabelSet) -> tuple[Region, Region | None]:
         """What was found on the kept and, where rows of it were drawn, on the dropped side.
 
-        A text that was labelled both ways counts as not labelled. Raises LabelError when no label is of a drawn text.
+        Of several experts the likelier verdict counts, as in training; a tie counts as not labelled. Raises LabelError
+        when no label is of a drawn text.
         """
         said: dict[Text, set[bool]] = {}
-        for row in labels.rows():
+        for row in clean_labels(labels)[0].rows():
             label = label_of(row)
             if isinstance(row, Sample | CategoryRow) and label is not None:
-                said.setdefault((row.prompt, row.completion), set()).add(label)
-        if not said.keys() & (self.kept | self.dropped):
+                said.setdefault(_alike((row.prompt, row.completion)), set()).add(label)
+        if not said.keys() & {_alike(text) for text in self.kept | self.dropped}:
             raise LabelError(
                 f"none of the {len(said)} labelled texts is among the rows drawn; give the labels of those"
             )
@@ -66,38 +76,48 @@ def read_drawing(path: str | Path) -> Drawing:
     """The drawing in a file that `sample_for_labels` wrote. Raises LabelError that names what is not as it wrote it."""
     path = Path(path)
     found: dict[str, set[Text]] = {KEPT: set(), DROPPED: set()}
-    chances: dict[str, set[float]] = {KEPT: set(), DROPPED: set()}
+    counts: dict[str, set[tuple[int, ...]]] = {KEPT: set(), DROPPED: set()}
     designs: set[tuple[Any, ...]] = set()
     try:
         for line, cells in read_rows(path):
             strategy, text = _drawn(cells, f"{path.name}:{line}")
             found[strategy].add(text)
-            chances[strategy].add(float(cells[INCLUSION]))  # type: ignore[index]
+            counts[strategy].add(tuple(cells[name] for name in (DRAWN, TEXTS, ROWS)))  # type: ignore[index]
             designs.add(tuple(cells[name] for name in (JUDGE_COLUMN, KEEP_AT, DROP_BELOW)))  # type: ignore[index]
     except OSError as error:
         raise LabelError(f"{path} cannot be read ({error.strerror or type(error).__name__}); check the path") from None
-    if len(designs) != 1 or any(len(each) > 1 for each in chances.values()) or not found[KEPT]:
+    if len(designs) != 1 or any(len(each) > 1 for each in counts.values()) or not found[KEPT]:
         raise LabelError(
             f"{path.name} is not one drawing of rows to keep; give a file as sample_for_labels.py wrote it"
         )
     ((judge, keep_at, drop_below),) = designs
-    populations = {name: round(len(found[name]) / min(chances[name], default=1.0)) for name in found}
-    return Drawing(judge, keep_at, drop_below, frozenset(found[KEPT]), frozenset(found[DROPPED]), populations)
+    sides = {name: next(iter(each), (0, 0, 0)) for name, each in counts.items()}
+    for name, (drawn, _, _) in sides.items():
+        if drawn != len(found[name]):
+            raise LabelError(
+                f"{path.name} holds {len(found[name])} of the {drawn} rows that were drawn as {name!r}; give all of "
+                "them as they were drawn: a row without a label counts against the promise"
+            )
+    texts, rows = ({name: side[at] for name, side in sides.items()} for at in (1, 2))
+    return Drawing(judge, keep_at, drop_below, frozenset(found[KEPT]), frozenset(found[DROPPED]), texts, rows)
 
 
 def _drawn(cells: object, where: str) -> tuple[str, Text]:
     """The side a row was drawn from, and its text; refuses a row that its own record contradicts."""
-    needed = (STRATEGY, INCLUSION, KEEP_AT, DROP_BELOW, JUDGE_COLUMN, SCORE_COLUMN)
+    needed = (STRATEGY, KEEP_AT, DROP_BELOW, DRAWN, TEXTS, ROWS, JUDGE_COLUMN, SCORE_COLUMN)
     if not isinstance(cells, Mapping) or (missing := [name for name in needed if cells.get(name) is None]):
         lacks = ", ".join(missing) if isinstance(cells, Mapping) else "everything"
         raise LabelError(f"{where}: lacks {lacks}; draw rows with sample_for_labels.py --strategy kept")
-    numbers = [cells[name] for name in (INCLUSION, KEEP_AT, DROP_BELOW, SCORE_COLUMN)]
+    numbers = [cells[name] for name in (KEEP_AT, DROP_BELOW, SCORE_COLUMN)]
     if not all(isinstance(each, int | float) and math.isfinite(each) and 0 <= each <= 1 for each in numbers):
-        raise LabelError(f"{where}: a chance, cut or score is no number from 0 to 1")
-    chance, keep_at, drop_below, score = numbers
+        raise LabelError(f"{where}: a cut or score is no number from 0 to 1")
+    counts = [cells[name] for name in (DRAWN, TEXTS, ROWS)]
+    if not all(isinstance(each, int) for each in counts) or not 1 <= counts[0] <= counts[1] <= counts[2]:
+        raise LabelError(f"{where}: {counts[0]} drawn of {counts[1]} texts in {counts[2]} rows; the file was changed")
+    keep_at, drop_below, score = numbers
     side = cells[STRATEGY]
     fits = {KEPT: score >= keep_at, DROPPED: score < drop_below}.get(side, False)
-    if not fits or not 0 < chance <= 1:
+    if not fits:
         raise LabelError(f"{where}: a score of {score:g} was not drawn as {side!r} at {keep_at:g} and {drop_below:g}")
     row, faults = parse_row({**cells, LABEL: True})
     if not isinstance(row, Sample):
@@ -105,8 +125,13 @@ def _drawn(cells: object, where: str) -> tuple[str, Text]:
     return str(side), (row.prompt, row.completion)
 
 
+def _alike(text: Text) -> Text:
+    """What labels of one text share, of which `clean_labels` keeps one."""
+    return plain(text[0]), plain(text[1])
+
+
 def _region(texts: frozenset[Text], population: int, said: Mapping[Text, set[bool]]) -> Region:
-    answers = [said.get(text, set()) for text in texts]
+    answers = [said.get(_alike(text), set()) for text in texts]
     good, bad = answers.count({True}), answers.count({False})
     if population < len(texts):
         raise InputError(f"{len(texts)} rows drawn out of {population}; the file of drawn rows is damaged")

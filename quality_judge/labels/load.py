@@ -60,28 +60,36 @@ LABEL_WORDS = {"good": True, "yes": True, "好": True, "是": True, "bad": False
 LABEL_VALUES = BINARY_VALUES | LABEL_WORDS
 # What would be left unread by a kind, and says otherwise than the row's order does.
 CONTRADICTING = {"preference": (LABEL, CATEGORIES), "ranking": (LABEL, CATEGORIES)}
+SAYING = {LABEL, CATEGORIES, CHOSEN, REJECTED, COMPLETIONS}
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Neither space nor control by their Unicode category, and yet nothing is drawn: fillers, blank braille, selectors.
 BLANK_MARKS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
-def load_labels(paths: Sequence[str | Path]) -> LabelSet:
-    """The labels of all files, in the order given. Raises one LabelError that names every fault in every file."""
+def load_labels(paths: Sequence[str | Path], *, open_rows: bool = False) -> LabelSet:
+    """The labels of all files, in the order given. Raises one LabelError that names every fault in every file.
+
+    open_rows: whether a row may hold a text that nobody has labelled; it is then left out, and else it is a fault.
+    """
     files = [Path(path) for path in paths]
     rows: list[Row] = []
     origins: list[str] = []
     faults: list[str] = [] if files else ["no label file was given"]
+    left_out = 0
     for file in files:
         name = file.name if sum(file.name == other.name for other in files) == 1 else str(file)
-        before = len(rows) + len(faults)
+        before = len(rows) + len(faults) + left_out
         try:
             for line, cells in read_rows(file):
+                if open_rows and _is_open(cells):
+                    left_out += 1
+                    continue
                 row, wrong = parse_row(cells)
                 faults += [f"{name}:{line}: {fault}" for fault in wrong]
                 if row is not None:
                     rows.append(row)
                     origins.append(f"{name}:{line}")
-            if len(rows) + len(faults) == before:
+            if len(rows) + len(faults) + left_out == before:
                 faults.append(f"{name}: holds no rows; expected at least one label")
         except InputError as error:
             faults.append(f"{name}: {error}")
@@ -101,6 +109,14 @@ def parse_row(cells: object) -> tuple[Row | None, list[str]]:
     parser = _Parser(cells)
     row = parser.row()
     return (None if parser.faults else row), parser.faults
+
+
+def _is_open(cells: object) -> bool:
+    """Whether the row holds a text to judge, and nothing that anybody said of it."""
+    if not isinstance(cells, Mapping):
+        return False
+    filled = {name for name in KNOWN_COLUMNS if cells.get(name) not in (None, "")}
+    return bool(filled & {COMPLETION, TEXT, MESSAGES}) and not filled & SAYING
 
 
 class _Parser:

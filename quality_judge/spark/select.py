@@ -16,14 +16,16 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError, InputError
-from quality_judge.labels.drawn import DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, STRATEGY
-from quality_judge.samples import COMPLETION, GROUP, PROMPT, ROW_ID, SOURCE
+from quality_judge.labels.drawn import DRAWN, DROP_BELOW, DROPPED, INCLUSION, KEEP_AT, KEPT, ROWS, STRATEGY, TEXTS
+from quality_judge.samples import COMPLETION, GROUP, LANGUAGE, PROMPT, ROW_ID, SOURCE
 from quality_judge.scores import CODE_COLUMN, JUDGE_COLUMN, OK, SCORE_COLUMN
 from quality_judge.spark.score import judged_texts, named, type_of
 
 STRATEGIES = ("uniform", "uncertain", "stratified", "kept", "disagreement", "review")
 OTHER_SCORE = "other_score"
 COPIES = "copies"
+STRATUM = "stratum"
+SAID = (ROW_ID, SOURCE, LANGUAGE, GROUP, STRATUM)  # what else is known of a row, and goes along
 KEY = "key"
 UNCERTAIN_SHARE = 0.7
 DROPPED_SHARE = 0.25  # of `kept` rows: those drawn from below the cut, to tell what is lost there
@@ -43,15 +45,16 @@ def rows_for_labels(
     stratum: str | None = None, seed: int = 0, cuts: tuple[float, float] | None = None, other: Other | None = None,
     labelled: Sequence[tuple[str, str]] = (), group: str | None = None,
 ) -> list[dict[str, object]]:  # fmt: skip
-    """At most `count` rows as plain dicts: prompt, completion, id and source if known, score, judge, copies, strategy,
-    chance.
+    """At most `count` rows as plain dicts: prompt, completion, id, source and lang if known, score, judge, copies,
+    strategy, chance.
 
     uncertain: 70% nearest to `threshold`, the rest uniform among the others. stratified: as many from each value of
-    `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts and the
-    judge's fingerprint on every row. disagreement: 70% where the score of `other` is furthest from this one, the rest
-    uniform among the others. review: between `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold`
-    that holds `count` texts, all of it. labelled: (prompt, completion) of texts that are left out, of the chances too.
-    group: column that says which rows belong together; what it says goes along.
+    `stratum`. kept: three quarters uniform from `cuts[0]` on, the rest uniform below `cuts[1]`, with both cuts, how
+    many texts and rows a side has, how many were drawn of it, and the judge's fingerprint on every row. disagreement:
+    70% where the score of `other` is furthest from this one, the rest uniform among the others. review: between
+    `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold` that holds `count` texts, all of it.
+    labelled: (prompt, completion) of texts that are left out, of the chances too. group: column that says which rows
+    belong together; what it says goes along.
     The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, when
     no scored row is left, or for `kept` rows of two judges.
     """
@@ -67,7 +70,7 @@ def rows_for_labels(
     salt = f"{seed} {strategy}"
     shown = _without(_keyed(shown, salt), labelled, salt)
     texts = shown.groupBy(KEY).agg(
-        F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(SOURCE).alias(SOURCE), F.count("*").alias(COPIES)
+        F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(STRATUM).alias(STRATUM), F.count("*").alias(COPIES)
     )
     n = texts.count()
     if n == 0:
@@ -80,8 +83,7 @@ def rows_for_labels(
     if strategy == "kept":
         keep_at, drop_below = _checked_cuts(cuts)
         _refuse_two_judges(shown)
-        found = _told(shown, _by_cut(texts, count, keep_at, drop_below))
-        return [row | {KEEP_AT: keep_at, DROP_BELOW: drop_below} for row in found]
+        return _by_cut(shown, texts, count, keep_at, drop_below)
     distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
     if strategy == "review":
         return _band(shown, texts, count, distance, cuts)
@@ -150,24 +152,30 @@ def _band(
 
 
 def _stratified(texts: DataFrame, count: int) -> dict[int, tuple[str, float]]:
-    sizes = {row[SOURCE]: row["count"] for row in texts.groupBy(SOURCE).count().collect()}
+    sizes = {row[STRATUM]: row["count"] for row in texts.groupBy(STRATUM).count().collect()}
     given = shares(sizes, count)
-    place = F.row_number().over(Window.partitionBy(SOURCE).orderBy(KEY))
-    first = texts.withColumn("place", place).where(F.col("place") <= max(given.values())).select(KEY, SOURCE, "place")
-    chosen = [row for row in first.collect() if row["place"] <= given[row[SOURCE]]]
-    return {row[KEY]: ("stratified", given[row[SOURCE]] / sizes[row[SOURCE]]) for row in chosen}
+    place = F.row_number().over(Window.partitionBy(STRATUM).orderBy(KEY))
+    first = texts.withColumn("place", place).where(F.col("place") <= max(given.values())).select(KEY, STRATUM, "place")
+    chosen = [row for row in first.collect() if row["place"] <= given[row[STRATUM]]]
+    return {row[KEY]: ("stratified", given[row[STRATUM]] / sizes[row[STRATUM]]) for row in chosen}
 
 
-def _by_cut(texts: DataFrame, count: int, keep_at: float, drop_below: float) -> dict[int, tuple[str, float]]:
+def _by_cut(
+    shown: DataFrame, texts: DataFrame, count: int, keep_at: float, drop_below: float
+) -> list[dict[str, object]]:
+    """Rows of either side of the cut, with how many texts and rows that side has, and how many were drawn of it."""
     score, below = F.col(SCORE_COLUMN), round(DROPPED_SHARE * count)
     sides = {KEPT: (texts.where(score >= keep_at), count - below), DROPPED: (texts.where(score < drop_below), below)}
-    chosen: dict[int, tuple[str, float]] = {}
+    found: list[dict[str, object]] = []
     for side, (inside, wanted) in sides.items():
-        n = inside.count()
+        n, rows = inside.agg(F.count("*"), F.coalesce(F.sum(COPIES), F.lit(0))).collect()[0]
         if n == 0 and side == KEPT:
             raise CorpusError(f"no row has a score of {keep_at:g} or more; choose a lower cut")
-        chosen |= dict.fromkeys(_keys(inside.orderBy(KEY), wanted), (side, min(1.0, wanted / n) if n else 0.0))
-    return chosen
+        keys = _keys(inside.orderBy(KEY), wanted)
+        said = {KEEP_AT: keep_at, DROP_BELOW: drop_below, DRAWN: len(keys), TEXTS: n, ROWS: rows}
+        chance = min(1.0, wanted / n) if n else 0.0
+        found += [row | said for row in _told(shown, dict.fromkeys(keys, (side, chance)))]
+    return found
 
 
 def _refuse_two_judges(shown: DataFrame) -> None:
@@ -202,15 +210,13 @@ def _shown(
 ) -> DataFrame:
     (*prompts, completion) = judged_texts(df, text_column, prompt_column)
     prompt = F.coalesce(prompts[0].cast("string"), F.lit("")) if prompts else F.lit("")
-    source = stratum or (SOURCE if SOURCE in df.columns else None)
+    own = {name: name if name in df.columns else None for name in (JUDGE_COLUMN, ROW_ID, SOURCE, LANGUAGE)}
+    known = own | {STRATUM: stratum, GROUP: group}
     return df.select(
         prompt.alias(PROMPT),
         completion.cast("string").alias(COMPLETION),
         F.col(SCORE_COLUMN),
-        (F.col(JUDGE_COLUMN) if JUDGE_COLUMN in df.columns else F.lit(None)).cast("string").alias(JUDGE_COLUMN),
-        (F.col(ROW_ID) if ROW_ID in df.columns else F.lit(None)).cast("string").alias(ROW_ID),
-        (named(df, source) if source else F.lit(None)).cast("string").alias(SOURCE),
-        (named(df, group) if group else F.lit(None)).cast("string").alias(GROUP),
+        *((named(df, column) if column else F.lit(None)).cast("string").alias(name) for name, column in known.items()),
     )
 
 
@@ -224,18 +230,12 @@ def _told(
     """The chosen texts as dicts, in the order they were chosen, with their marks; what is unknown is left out."""
     marks = marks or {}
     what = F.struct(PROMPT, COMPLETION, SCORE_COLUMN, JUDGE_COLUMN)
-    whole = (
-        F.min(what).alias("what"),
-        F.min(ROW_ID).alias(ROW_ID),
-        F.min(SOURCE).alias(SOURCE),
-        F.min(GROUP).alias(GROUP),
-        F.count("*").alias(COPIES),
-    )
+    whole = (F.min(what).alias("what"), *(F.min(name).alias(name) for name in SAID), F.count("*").alias(COPIES))
     found = (
         shown.where(F.col(KEY).isin(list(chosen)))
         .groupBy(KEY)
         .agg(*whole)
-        .select(KEY, "what.*", ROW_ID, SOURCE, GROUP, COPIES)
+        .select(KEY, "what.*", *SAID, COPIES)
         .collect()
     )
     by_key = {

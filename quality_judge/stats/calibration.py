@@ -28,6 +28,8 @@ MIN_LABELS_ISOTONIC = (
 SLOPE_FLOOR = 0.01  # a judge worse than chance gets a nearly flat curve, never a reversed one
 EDGE = 1e-12  # probabilities stay this far inside (0, 1)
 MAX_KNOTS = 100_000
+MOST_RAW = 1e300
+RISE = 1e-3  # how much of an isotonic map rises with the raw score alone: on its steps, too, rows have an order
 NEWTON_STEPS = 100
 
 
@@ -66,13 +68,15 @@ class Calibration:
             raise InputError("a knot of the isotonic calibration lies outside (0, 1); the judge folder is damaged")
 
     def apply(self, raw: Any) -> Array:
-        """Probability, float64, same shape as raw, strictly inside (0, 1), never falling as raw rises; NaN for NaN."""
+        """Probability, float64, same shape as raw, strictly inside (0, 1), rising with raw; NaN for NaN."""
         values = np.asarray(raw, dtype=np.float64)
         if self.method == "platt":
             with np.errstate(over="ignore"):  # a score beyond all measure ends at an edge, as it should
                 found = expit(self.slope * ((values - self.center) / self.scale) + self.bias)
         else:
-            found = np.interp(values, self.knots_raw, self.knots_probability)
+            steps = np.interp(values, self.knots_raw, self.knots_probability)
+            bounded = np.clip(values, -MOST_RAW, MOST_RAW)
+            found = (1 - RISE) * steps + RISE * (0.5 + 0.5 * bounded / (1 + np.abs(bounded)))
         return np.clip(found, EDGE, 1 - EDGE)
 
     def to_dict(self) -> dict[str, Any]:

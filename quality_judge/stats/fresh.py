@@ -50,10 +50,11 @@ def certify_fresh(
 ) -> Promises:
     """Precision from `keep_at` on and, with `dropped`, NPV and recall below `drop_below` (or `keep_at`), all at once.
 
-    A row that was drawn and not labelled counts against every promise. With `dropped` the confidence is split evenly
-    over the two bounds; recall uses both of them. Recall is over distinct texts, as they were drawn.
+    A row that was drawn and not labelled counts against every promise. Where more than precision is asked, the
+    confidence is split evenly over the two bounds; recall uses both of them. All of it is over different texts, as they
+    were drawn.
     """
-    split = targets.confidence if dropped is None else 1 - (1 - targets.confidence) / 2
+    split = targets.confidence if targets.asked == 1 else 1 - (1 - targets.confidence) / 2
     drop_below = keep_at if drop_below is None else drop_below
     if not 0 <= drop_below <= keep_at <= 1:
         raise InputError(f"keep_at {keep_at} and drop_below {drop_below}; expected 0 <= drop_below <= keep_at <= 1")
@@ -75,7 +76,9 @@ def _share(
     check_request(metric, target, confidence)
     side = f"below {cut:g}" if metric == "npv" else f"from {cut:g} on"
     said = f"{errors} of {region.drawn} rows drawn {side} are wrong" + (
-        f" ({region.unlabelled} of them were not labelled and count as wrong)" if region.unlabelled else ""
+        f" ({region.unlabelled} of them nobody labelled, or experts are at odds, and they count as wrong)"
+        if region.unlabelled
+        else ""
     )
     bound = lower_bound(errors, region.drawn, confidence) if region.drawn else 0.0
     if region.drawn and bound >= target - 1e-12:
@@ -90,6 +93,8 @@ def _share(
     else:
         needed = max(needed, least)
         advice = f"draw about {needed} rows anew; labels that were tested once may not be tested again"
+    if region.unlabelled:  # to test again then costs nothing: what was granted before would be granted still
+        advice = f"settle those {region.unlabelled} first; else {advice}"
     message = f"{metric} >= {target:g} is not shown with confidence {confidence:g}: {said}; {advice}"
     return Certificate(
         metric, target, confidence, None, region.drawn, 0, 0, None, None, False, needed, message, "fresh"

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 from quality_judge.errors import InputError
 from quality_judge.stats.bootstrap import bootstrap_counts, percentile_interval
+from quality_judge.stats.mann_whitney import auc_score_interval
 
 Array = np.ndarray
 LABEL_METRICS = ("roc_auc", "average_precision", "accuracy", "f1", "cohen_kappa", "ece", "brier")
@@ -35,12 +36,13 @@ def roc_auc(labels: Any, scores: Any) -> float | None:
 
 
 def roc_auc_interval(labels: Any, scores: Any, *, draws: int = 200, seed: int = 0) -> list[float] | None:
-    """The 95% bootstrap interval of the ROC AUC; None when one class is missing."""
+    """The 95% interval of the ROC AUC, the bootstrap's and as `_widened` says; None when one class is missing."""
     good, scores = checked(labels, scores)
     if good.all() or not good.any():
         return None
     drawn = [_ranked(good, scores, counts)["roc_auc"] for counts in bootstrap_counts(len(good), seed, draws)]
-    return percentile_interval(np.concatenate(drawn))
+    found = percentile_interval(np.concatenate(drawn))
+    return found and _widened("roc_auc", roc_auc(good, scores) or 0.0, found, good)
 
 
 def average_precision(labels: Any, scores: Any) -> float | None:
@@ -113,8 +115,8 @@ def summarise(
     """n, every name in METRICS with `<name>_ci` = [low, high], and per_category; None where a metric does not apply.
 
     Intervals are the 2.5 and 97.5 percentiles over `draws` bootstrap draws of rows, pairs or rankings, or of clusters
-    of them where they are given; draws in which a metric is undefined are left out. raw orders rows (roc_auc,
-    average_precision), probability (n,) does the rest.
+    of them where they are given; draws in which a metric is undefined are left out. Two are `_widened`. raw orders rows
+    (roc_auc, average_precision), probability (n,) does the rest.
     threshold: one, or one for each row.   pairs: (raw of chosen, raw of rejected).   rankings: raw scores, best first.
     categories: name to (labels, probability), where True means that the category applies.
     """
@@ -131,10 +133,27 @@ def summarise(
         samples[name] = [_mean(parts, counts) for counts in bootstrap_counts(len(parts), seed, draws, cluster)]
     summary: dict[str, Any] = {"n": len(good)}
     for name in METRICS:
-        summary[name] = values[name]
-        summary[f"{name}_ci"] = None if values[name] is None else percentile_interval(np.concatenate(samples[name]))
+        value = summary[name] = values[name]
+        bounds = percentile_interval(np.concatenate(samples[name]))
+        summary[f"{name}_ci"] = None if value is None or bounds is None else _widened(name, value, bounds, good)
     summary["per_category"] = None if categories is None else {k: _category(*v) for k, v in categories.items()}
     return summary
+
+
+def _widened(name: str, value: float, bounds: list[float], good: Array) -> list[float]:
+    """The bootstrap's interval, as far as a score interval goes beyond it.
+
+    A sample of 20 rows without a mistake is without one in every draw, and 1 to 1 would be its interval: of ROC AUC and
+    accuracy the bootstrap's 95% held the truth in 34 to 86 of 100 sets of 20 or 40 rows.
+    """
+    goods = int(good.sum())
+    if name == "roc_auc":
+        known = auc_score_interval(value, goods, len(good) - goods)
+    elif name == "accuracy":
+        known = wilson(round(value * len(good)), len(good))
+    else:
+        return bounds
+    return [min(bounds[0], known[0]), max(bounds[1], known[1])]
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> list[float]:

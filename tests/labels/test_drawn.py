@@ -15,9 +15,8 @@ def drawn_rows():
     mark = {"keep_at": 0.8, "drop_below": 0.5, "quality_judge": "abc"}
     kept = [{"completion": f"kept {i}", "prompt": "", "strategy": "kept", "quality_score": 0.9} for i in range(4)]
     dropped = [{"completion": f"dropped {i}", "strategy": "dropped", "quality_score": 0.1} for i in range(2)]
-    return [row | mark | {"inclusion_probability": 0.01} for row in kept] + [
-        row | mark | {"inclusion_probability": 0.001} for row in dropped
-    ]
+    there = [{"drawn": 4, "texts_there": 400, "rows_there": 500}, {"drawn": 2, "texts_there": 2000, "rows_there": 2000}]
+    return [row | mark | there[0] for row in kept] + [row | mark | there[1] for row in dropped]
 
 
 @pytest.fixture
@@ -38,6 +37,7 @@ def test_a_drawing_says_for_which_judge_at_which_cut_and_out_of_how_many(write):
     drawing = read_drawing(write(drawn_rows()))
     assert (drawing.judge, drawing.keep_at, drawing.drop_below) == ("abc", 0.8, 0.5)
     assert drawing.populations == {"kept": 400, "dropped": 2000}
+    assert drawing.copies == pytest.approx(0.2)
 
 
 def test_labels_find_their_rows_by_text_whatever_else_is_among_them(write):
@@ -55,6 +55,26 @@ def test_without_dropped_rows_there_is_one_region(write):
     assert drawing.regions(labelled(Sample("", "kept 0", True)))[1] is None
 
 
+def test_a_drawing_that_lost_a_row_is_refused_for_its_population_is_told_by_their_number(write):
+    rows = drawn_rows()
+    with pytest.raises(LabelError, match="holds 3 of the 4 rows that were drawn as 'kept'"):
+        read_drawing(write(rows[1:]))
+    with pytest.raises(LabelError, match="holds 1 of the 2 rows that were drawn as 'dropped'"):
+        read_drawing(write(rows[:-1]))
+
+
+def test_of_several_experts_the_likelier_verdict_counts_and_a_tie_is_no_label(write):
+    def said(at, *verdicts):
+        return [Sample("", f"kept {at}", said, annotator=f"expert {n}") for n, said in enumerate(verdicts)]
+
+    rows = [*said(0, True, True, True), *said(1, True, True, False), *said(2, False, False, False)]
+    third = Sample("", " kept  3", True, annotator="one more")
+    kept, _ = read_drawing(write(drawn_rows())).regions(labelled(*rows, *said(3, True, False), third))
+    assert kept == Region(400, 3, 1, 0)
+    kept, _ = read_drawing(write(drawn_rows())).regions(labelled(Sample("", "kept 0", True), *said(3, True, False)))
+    assert kept == Region(400, 1, 0, 3)
+
+
 def test_labels_of_other_rows_are_refused(write):
     with pytest.raises(LabelError, match="none of the 1 labelled texts"):
         read_drawing(write(drawn_rows())).regions(labelled(Sample("", "another", True)))
@@ -67,10 +87,13 @@ def test_labels_of_other_rows_are_refused(write):
         ({"strategy": "uniform"}, "was not drawn as 'uniform'"),
         ({"keep_at": 0.7}, "not one drawing"),
         ({"quality_judge": "other"}, "not one drawing"),
-        ({"inclusion_probability": 0.02}, "not one drawing"),
-        ({"inclusion_probability": 0}, "was not drawn"),
+        ({"texts_there": 401}, "not one drawing"),
+        ({"rows_there": 399}, "4 drawn of 400 texts in 399 rows"),
         ({"keep_at": "high"}, "no number from 0 to 1"),
         ({"keep_at": None}, "lacks keep_at"),
+        ({"drawn": None}, "lacks drawn"),
+        ({"drawn": "4"}, "4 drawn of 400 texts"),
+        ({"drawn": 5}, "not one drawing"),
         ({"completion": ""}, "is empty"),
     ],
 )

@@ -382,3 +382,13 @@ def test_every_real_data_set_loads_and_can_train():
         assert len(labels) == sum(1 for line in file.open("rb") if line.strip())
         assert report.errors == ()
         assert len(cleaned) > 0.8 * len(labels)
+
+
+def test_rows_that_nobody_labelled_are_faults_unless_they_may_be_left_open(tmp_path):
+    rows = [{"text": "one", "label": 1}, {"text": "two"}, {"text": "three", "label": None}]
+    more = [{"text": "four", "label": ""}, {"completion": "five", "prompt": "Q", "strategy": "kept"}]
+    file = written(tmp_path / "x.jsonl", rows + more)
+    assert len(faults_of(file)) == 4
+    assert [row.completion for row in load_labels([file], open_rows=True).rows()] == ["one"]
+    with pytest.raises(LabelError, match="1 faults"):
+        load_labels([written(tmp_path / "y.jsonl", [{"prompt": "no text"}])], open_rows=True)

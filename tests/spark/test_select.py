@@ -66,6 +66,13 @@ def test_strata_give_as_many_each_and_their_own_chance(table):
     assert chances == {"a": 11 / 15, "b": 10 / 15, "c": 10 / 70}
 
 
+def test_a_stratum_stands_beside_what_is_said_of_a_row_and_not_in_its_place(table):
+    spoken = table.withColumn("lang", F.when(F.col("id") % 2 == 0, "zh").otherwise("en"))
+    rows = rows_for_labels(spoken, 20, "stratified", stratum="lang", **OPTIONS)
+    assert Counter(row["stratum"] for row in rows) == {"zh": 10, "en": 10}
+    assert all(row["lang"] == row["stratum"] and row["source"] in "abc" for row in rows)
+
+
 def test_rows_say_what_they_belong_to_where_a_column_is_named_for_it(table):
     rows = rows_for_labels(table, 10, "uniform", group="id", **OPTIONS)
     assert [row["group"] for row in rows] == [row["id"] for row in rows]
@@ -90,6 +97,8 @@ def test_rows_of_a_cut_come_from_either_side_of_it_with_their_chance_and_the_cut
     assert {row["inclusion_probability"] for row in sides["kept"]} == {30 / 30}
     assert {row["inclusion_probability"] for row in sides["dropped"]} == {10 / 50}
     assert {(row["keep_at"], row["drop_below"]) for row in rows} == {(0.7, 0.5)}
+    told = {(row["strategy"], row["drawn"], row["texts_there"], row["rows_there"]) for row in rows}
+    assert told == {("kept", 30, 30, 30), ("dropped", 10, 50, 90)}
 
 
 def test_each_row_names_the_judge_that_scored_it_and_a_cut_is_certified_of_one_judge_only(table):

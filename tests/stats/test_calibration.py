@@ -152,6 +152,15 @@ def test_only_the_ratios_of_weights_matter():
         )
 
 
+def test_rows_on_one_step_of_an_isotonic_map_keep_their_order():
+    raw = np.linspace(-3, 3, 1000)
+    steps = fit_isotonic(raw, raw > 0)
+    new = np.linspace(-6, 6, 2001)
+    found = steps.apply(new)
+    assert (np.diff(found) > 1e-9).all()  # a rank rule tells scores apart that differ by 2 to the power of -32
+    np.testing.assert_allclose(found, np.interp(new, steps.knots_raw, steps.knots_probability), atol=1e-3)
+
+
 def test_isotonic_is_used_only_from_1000_labels_and_then_fits_a_stepped_judge_better():
     generator = np.random.default_rng(0)
     raw = generator.uniform(-3, 3, size=3000)

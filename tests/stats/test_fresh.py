@@ -81,6 +81,13 @@ def test_where_good_rows_are_rare_fresh_labels_certify_what_as_many_random_ones_
     assert random < 10
 
 
+def test_precision_alone_has_all_the_confidence_whatever_else_was_drawn():
+    kept, dropped = Region(9000, 98, 2), Region(1000, 3, 37)
+    alone, beside = (certify_fresh(kept, other, Targets(0.9), keep_at=0.7) for other in (None, dropped))
+    assert beside.keep == alone.keep
+    assert (beside.keep.confidence, beside.keep.lower_bound) == (0.9, lower_bound(2, 100, 0.9))
+
+
 def test_the_bounds_are_the_exact_ones_and_split_where_two_regions_were_drawn():
     kept, dropped = Region(9000, 98, 2), Region(1000, 3, 37)
     alone = certify_fresh(kept, None, Targets(), keep_at=0.7)
@@ -101,7 +108,8 @@ def test_rows_that_nobody_labelled_count_against_every_promise():
     assert certify_fresh(full, None, Targets(), keep_at=0.5).keep.granted
     refused = certify_fresh(gaps, None, Targets(), keep_at=0.5).keep
     assert not refused.granted
-    assert "38 of them were not labelled and count as wrong" in refused.message
+    assert "(38 of them nobody labelled, or experts are at odds, and they count as wrong)" in refused.message
+    assert "settle those 38 first" in refused.message
 
 
 @pytest.mark.parametrize(("good", "bad", "missing"), [(50, 3, 100), (0, 0, 22), (80, 20, None)])

@@ -398,19 +398,26 @@ def test_calibrating_anew_gives_a_new_judge_and_leaves_the_old_one(programme, tr
 
 def test_fresh_labels_certify_the_cut_they_were_drawn_at_and_change_no_score(programme, trained, tmp_path):
     judge = load_judge(trained[1])
-    mark = {"keep_at": 0.5, "drop_below": 0.5, "quality_judge": judge.fingerprint, "inclusion_probability": 0.1}
+    mark = {"keep_at": 0.5, "drop_below": 0.5, "quality_judge": judge.fingerprint}
+    there = {"kept": {"drawn": 30, "texts_there": 300, "rows_there": 600},
+             "dropped": {"drawn": 10, "texts_there": 100, "rows_there": 100}}  # fmt: skip
     rows = [
-        mark | {"completion": f"row {i}", "strategy": side, "quality_score": score}
+        mark | {"completion": f"row {i}", "strategy": side, "quality_score": score} | there[side]
         for i, (side, score) in enumerate([("kept", 0.9)] * 30 + [("dropped", 0.1)] * 10)
     ]
     drawn = jsonl(tmp_path / "drawn.jsonl", rows)
-    labels = jsonl(tmp_path / "said.jsonl", [row | {"label": row["strategy"] == "kept"} for row in rows])
-    arguments = ("--judge", trained[1], "--fresh", drawn, "--labels", labels, "--target-npv", 0.7)
+    said = [row | {"label": None if row["completion"] == "row 3" else row["strategy"] == "kept"} for row in rows]
+    labels = jsonl(tmp_path / "said.jsonl", said)
+    arguments = ("--judge", trained[1], "--fresh", drawn, "--labels", labels, "--target-npv", 0.7,
+                 "--target-precision", 0.8)  # fmt: skip
     code, said, complaint = programme("calibrate_judge", *arguments, "--output", tmp_path / "new")
     assert code == 0, complaint
     assert (said["certified"], said["threshold"], said["drop_below"]) == (True, 0.5, 0.5)
     assert said["fingerprint"] == judge.fingerprint
-    assert json.loads((tmp_path / "new" / METRICS_FILE).read_text())["certificate"]["sampling"] == "fresh"
+    assert "50% of the rows from the cut on repeat another" in complaint
+    certificate = json.loads((tmp_path / "new" / METRICS_FILE).read_text())["certificate"]
+    assert (certificate["sampling"], certificate["n"], certificate["n_errors"]) == ("fresh", 30, 1)
+    assert "1 of them nobody labelled" in certificate["message"]
 
 
 def test_calibrating_on_orders_alone_exits_2(programme, trained, files, tmp_path):
