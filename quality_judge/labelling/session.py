@@ -26,6 +26,7 @@ from quality_judge.labels.questions import CATEGORY, GOOD_BAD, NOTE, PAIR, RANK,
 from quality_judge.rubric import Rubric
 from quality_judge.samples import ANNOTATOR, CATEGORIES, CHOSEN, COMPLETIONS, LABEL
 
+COLUMN_OF = {GOOD_BAD: LABEL, PAIR: CHOSEN, RANK: COMPLETIONS, CATEGORY: CATEGORIES}  # what an answer stands in
 PROMISED_SECONDS = 900.0  # a row on the screen of somebody who went home is free again
 
 
@@ -44,7 +45,9 @@ class Session:
         self._history: dict[str, list[str]] = defaultdict(list)
         self._said: dict[str, dict[str, Mapping[str, Any] | None]] = defaultdict(dict)
         for event in store.standing.values():
-            self._remember(event)
+            if event["question"] in self.questions:  # the file may hold an earlier round too, which stays as it is
+                self._refuse_other_mode(event.get("row"))
+                self._remember(event)
 
     @property
     def labels(self) -> int:
@@ -79,16 +82,25 @@ class Session:
             if not self._history[annotator]:
                 return self._state(annotator, self._next(annotator)) | {"undone": False}
             key = self._history[annotator][-1]
+            question = self._asked(key)
             note = (self.store.standing[annotator, key].get("row") or self.store.standing[annotator, key]).get(NOTE, "")
             self.store.add({"event": UNDO, "annotator": annotator, "question": key, "at": _now()})
             self._history[annotator].pop()
             del self._said[key][annotator]
-            return self._state(annotator, self._asked(key)) | {"undone": True, "note": note}
+            return self._state(annotator, question) | {"undone": True, "note": note}
 
     def _asked(self, key: str) -> Question:
         if key not in self.questions:
             raise InputError("this row is not among those to be labelled; load the page again")
         return self.questions[key]
+
+    def _refuse_other_mode(self, row: Mapping[str, Any] | None) -> None:
+        given = next((mode for mode, column in COLUMN_OF.items() if row is not None and column in row), self.mode)
+        if given != self.mode:
+            raise InputError(
+                f"{self.store.output} holds answers of mode {given} to rows that are now asked in mode {self.mode}; "
+                f"choose another --output, or --mode {given}"
+            )
 
     def _remember(self, event: Mapping[str, Any]) -> None:
         annotator, key = event["annotator"], event["question"]
@@ -132,15 +144,20 @@ class Session:
         }  # fmt: skip
 
     def _agreement(self) -> dict[str, Any]:
-        """Krippendorff's alpha over all verdicts on rows that two experts judged (None of a few), and how many such."""
+        """Krippendorff's alpha over all verdicts on rows that two experts judged (None of a few), and how many such.
+
+        Of pairs and rankings neither side is good, so each two texts count both ways, as in `labels agreement`.
+        """
         said = {key: {who: row for who, row in each.items() if row is not None} for key, each in self._said.items()}
-        shared = {key: each for key, each in said.items() if len(each) > 1 and key in self.questions}
+        shared = {key: each for key, each in said.items() if len(each) > 1}
         names = sorted({who for each in shared.values() for who in each})
         columns = []
         for key, each in shared.items():
             verdicts = {who: verdicts_of(row, self.mode, self.questions[key]) for who, row in each.items()}
             units = {unit for found in verdicts.values() for unit in found}
             columns += [[float(verdicts.get(who, {}).get(unit, np.nan)) for who in names] for unit in sorted(units)]
+        if self.mode in (PAIR, RANK):
+            columns += [[1 - verdict for verdict in column] for column in columns]
         alpha = krippendorff_alpha(np.array(columns, float).T) if columns else None
         return {"rows": len(shared), "alpha": alpha if len(shared) >= MIN_SHARED_VOTES else None}
 

@@ -1,8 +1,9 @@
 """Answers on disk: a journal to which every answer is appended and synced, and the label file made from it.
 
 `labels.jsonl.journal` is the truth. It only grows; an undo is a line of its own. `labels.jsonl` holds the answers that
-stand and is what `load_labels` reads: an answer is appended to it as well, an undo and a start write it anew. One
-process at a time may write. It knows nothing of pages or questions, only of events.
+stand and is what `load_labels` reads: an answer is appended to it as well, an undo and a start write it anew, and no
+start goes on over lines that the journal does not know. One process at a time may write. It knows nothing of pages or
+questions, only of events.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class Store:
     def __init__(self, output: str | Path) -> None:
         """Opens the journal of `output`, or begins one, and writes the label file anew.
 
-        Raises RunConflict while another process has it, InputError for a label file without a journal.
+        Raises RunConflict while another process has it, InputError for a label file without a journal, or with lines
+        that were not written here, which stay as they are.
         """
         self.output = Path(output)
         self.journal = self.output.with_name(self.output.name + JOURNAL_SUFFIX)
@@ -41,8 +43,11 @@ class Store:
             os.close(self._handle)
             raise RunConflict(f"another process writes {self.journal}; end it, or choose another --output") from None
         self.standing: dict[tuple[str, str], dict[str, Any]] = {}
-        for event in self._read():
-            self._apply(event)
+        try:
+            self._take_up()
+        except InputError:
+            self.close()
+            raise
         self._write_labels()
         _sync_folder(self.output.parent)
 
@@ -72,6 +77,12 @@ class Store:
         """Ends the writing; another process may open the journal."""
         os.close(self._handle)
 
+    def _take_up(self) -> None:
+        events = self._read()
+        self._refuse_foreign_lines(events)
+        for event in events:
+            self._apply(event)
+
     def _apply(self, event: Mapping[str, Any]) -> None:
         of = (event["annotator"], event["question"])
         self.standing.pop(of, None)  # said again, it stands last
@@ -95,6 +106,20 @@ class Store:
                     f"{self.journal}:{number} is damaged; set the file aside and choose another --output"
                 ) from None
         return events
+
+    def _refuse_foreign_lines(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing, or an InputError when the label file holds what no answer in the journal ever said."""
+        known = {_line(event["row"]).removesuffix(b"\n") for event in events if event["event"] == ANSWER}
+        *lines, cut = self.output.read_bytes().split(b"\n") if self.output.exists() else [b""]
+        odd = [number for number, line in enumerate(lines, 1) if line and line not in known]
+        if not any(line.startswith(cut) for line in {b"", *known}):  # a crash may have cut off the last line
+            odd.append(len(lines) + 1)
+        if odd:
+            raise InputError(
+                f"{self.output} holds {len(odd)} lines that {self.journal.name} does not, the first in line {odd[0]}: "
+                f"it was changed outside this page, which would write over them; move it away, and it is written "
+                f"anew, or choose another --output"
+            )
 
     def _write_labels(self) -> None:
         rows = [_line(event["row"]) for event in self.standing.values() if event["event"] == ANSWER]

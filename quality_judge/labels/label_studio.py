@@ -31,7 +31,14 @@ from quality_judge.scores import SCORE_COLUMN
 ROW = "row"  # where a task of ours carries the other columns of its row
 NOTES = (NOTE, "why", "comment", "reason", "备注")
 NONE = ("none", "无", "clean")
-OWN_CONTROLS = {"verdict", "categories"}  # what `setup` calls its choices
+OWN_CONTROLS = {"verdict": GOOD_BAD, "categories": CATEGORY}  # what `setup` calls its choices, and what they say
+# Kinds of control, the one that counts first, and what several are called. plain: a choice in JSON-MIN, maybe data.
+SELECTED, RANKER, TAXONOMY, CHOICES, PLAIN, RATING = "selected", "ranker", "taxonomy", "choices", "plain", "rating"
+KINDS = {
+    SELECTED: "pairwise answers", RANKER: "rankings", TAXONOMY: "taxonomies", CHOICES: "controls of choices",
+    PLAIN: "controls of choices", RATING: "ratings",
+}  # fmt: skip
+WORDED = (TAXONOMY, CHOICES, PLAIN)  # of these one control may say several things
 PAIRS = (
     ("a", "b"), ("left", "right"), ("text_a", "text_b"), ("answer_a", "answer_b"), ("response_a", "response_b"),
     ("text1", "text2"), ("answer1", "answer2"),
@@ -54,29 +61,29 @@ class Found:
 
 @dataclass
 class Said:
-    """What one annotation holds, by kind of control."""
+    """What one annotation holds. values: by kind of control, each value with the name of its control."""
 
-    choices: list[str] = field(default_factory=list)
-    ratings: list[float] = field(default_factory=list)
-    selected: list[str] = field(default_factory=list)
-    rankers: list[Mapping[str, list[str]]] = field(default_factory=list)
-    taxonomy: list[list[str]] | None = None
+    values: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    plain: list[str] = field(default_factory=list)  # of JSON-MIN, where a choice is plain text
 
-    def add(self, value: Any) -> None:
-        """Takes in the value of one control, as `result[].value` has it."""
+    def put(self, kind: str, name: str, value: Any) -> None:
+        """Keeps a value of that kind: a number of a rating, lists by bucket of a ranker, a list of any other."""
+        self.values.setdefault(kind, []).append((name, value))
+
+    def add(self, name: str, value: Any) -> None:
+        """Takes in the value of the control of that name, as `result[].value` has it."""
         if not isinstance(value, Mapping):
             return
-        self.choices += _strings(value.get("choices"))
         self.notes += _strings(value.get("text"))
-        self.selected += _strings(value.get("selected"))
-        if isinstance(value.get("rating"), int | float):
-            self.ratings.append(float(value["rating"]))
-        if isinstance(value.get("ranker"), Mapping):
-            self.rankers.append({name: _strings(ids) for name, ids in value["ranker"].items()})
-        if isinstance(value.get("taxonomy"), list):
-            self.taxonomy = [*(self.taxonomy or []), *map(_strings, value["taxonomy"])]
+        for kind in (CHOICES, SELECTED):
+            if words := _strings(value.get(kind)):
+                self.put(kind, name, words)
+        if isinstance(value.get(RATING), int | float):
+            self.put(RATING, name, float(value[RATING]))
+        if isinstance(value.get(RANKER), Mapping):
+            self.put(RANKER, name, {bucket: _strings(ids) for bucket, ids in value[RANKER].items()})
+        if isinstance(value.get(TAXONOMY), list):
+            self.put(TAXONOMY, name, [path[-1] for path in map(_strings, value[TAXONOMY]) if path])
 
 
 def tasks(questions: Sequence[Question], mode: str, rubric: Rubric, *, predict: bool = False) -> list[dict[str, Any]]:
@@ -136,9 +143,9 @@ def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
     for task in tasks:
         for name in task.keys() - OWN_FIELDS - set(NOTES):
             words.setdefault(name, []).extend(_strings(task[name]))
-    if named := {name for name in OWN_CONTROLS & words.keys() if any(_is_choice(word, rubric) for word in words[name])}:
+    if named := {name for name in words.keys() & OWN_CONTROLS if any(_is_choice(word, rubric) for word in words[name])}:
         return named
-    if any(_said_in(task, ()).ratings for task in tasks):
+    if any(RATING in _said_in(task, ()).values for task in tasks):
         return set()
     some = {name for name, said in words.items() if any(_is_choice(word, rubric) for word in said)}
     only = {name for name in some if all(_is_choice(word, rubric) for word in words[name])}
@@ -163,7 +170,7 @@ def annotations_of(
         for each in task["annotations"]:
             said = Said()
             for result in each.get("result") or []:
-                said.add(result.get("value"))
+                said.add(str(result.get("from_name") or "unnamed"), result.get("value"))
             yield task.get("data") or {}, said, _about(each, "completed_by"), bool(each.get("was_cancelled"))
         return
     yield task, _said_in(task, plain), _about(task, "annotator"), bool(task.get("was_cancelled"))
@@ -177,18 +184,29 @@ def as_found(
     rating_cut: the least rating that is good.
     """
     told = {**about, NOTE: " ".join(said.notes)}
-    if said.selected:
-        return _found(data, PAIR, {"left": 0, "right": 1}.get(said.selected[0]), told)
-    if said.rankers:
-        return _ranked(data, said.rankers[0], rubric, told)
-    if said.taxonomy is not None:
-        return _chosen(data, [path[-1] for path in said.taxonomy if path], rubric, told)
-    chosen = said.choices or said.plain
-    if chosen:
-        return _chosen(data, chosen, rubric, told)
-    if said.ratings and rating_cut is None:
+    kind = next((kind for kind in KINDS if kind in said.values), None)
+    if kind is None:
+        return None
+    names, values = zip(*said.values[kind], strict=True)
+    if fault := _unclear(kind, names):
+        return fault
+    if kind in WORDED:
+        mode = None if kind == TAXONOMY else OWN_CONTROLS.get(names[0])
+        return _chosen(data, [word for words in values for word in words], mode, rubric, told)
+    if kind == SELECTED:
+        return _found(data, PAIR, {"left": 0, "right": 1}.get(values[0][0]), told)
+    if kind == RANKER:
+        return _ranked(data, values[0], rubric, told)
+    if rating_cut is None:
         return "is a rating; say with --rating-cut from which rating on a text is good"
-    return _found(data, GOOD_BAD, said.ratings[0] >= (rating_cut or 0), told) if said.ratings else None
+    return _found(data, GOOD_BAD, values[0] >= rating_cut, told)
+
+
+def _unclear(kind: str, names: Sequence[str]) -> str | None:
+    controls = list(dict.fromkeys(names))
+    count = len(controls if kind in WORDED else names)
+    named = f"{count} {KINDS[kind]} ({', '.join(controls)})"
+    return None if count == 1 else f"holds {named} and does not say which counts; keep one control in the export"
 
 
 def _is_choice(word: str, rubric: Rubric) -> bool:
@@ -196,19 +214,27 @@ def _is_choice(word: str, rubric: Rubric) -> bool:
     return word in known or verdict_of(word, rubric) is not None
 
 
-def _chosen(data: Mapping[str, Any], words: list[str], rubric: Rubric, told: Mapping[str, Any]) -> Found | str:
-    verdict = verdict_of(words[0], rubric) if len(words) == 1 else None
-    if verdict is not None:
+def _chosen(
+    data: Mapping[str, Any], words: Sequence[str], mode: str | None, rubric: Rubric, told: Mapping[str, Any]
+) -> Found | str:
+    """The verdict or the categories in these words. mode: what they are, where the control is one of ours."""
+    codes = {name: each.code for each in rubric.categories for name in (each.code, each.name)}
+    known = {} if mode == GOOD_BAD else codes
+    own = {rubric.good.strip().casefold(), rubric.bad.strip().casefold()}
+    verdict = verdict_of(words[0], rubric) if len(words) == 1 and mode != CATEGORY else None
+    # A category's code may be a common word for a verdict, such as 1, G or N; then it is the category.
+    if verdict is not None and (words[0] not in known or words[0].strip().casefold() in own):
         return _found(data, GOOD_BAD, verdict, told)
-    known = {name: each.code for each in rubric.categories for name in (each.code, each.name)}
     odd = [word for word in words if word not in known and word not in NONE]
     if odd or not known:
+        either = "neither good nor bad, nor categories"
+        wrong = {GOOD_BAD: "neither good nor bad by words", CATEGORY: "no categories"}.get(mode or "", either)
         return (
-            f"{len(odd or words)} of its choices are neither good nor bad, nor categories of the rubric "
-            f"{rubric.name!r}; give the --rubric that has these words"
+            f"{len(odd or words)} of its choices are {wrong} of the rubric {rubric.name!r}; "
+            f"give the --rubric that has these words"
         )
-    codes = {known[word] for word in words if word in known}
-    return _found(data, CATEGORY, {each.code: each.code in codes for each in rubric.categories}, told)
+    found = {known[word] for word in words if word in known}
+    return _found(data, CATEGORY, {each.code: each.code in found for each in rubric.categories}, told)
 
 
 def _ranked(
@@ -294,13 +320,14 @@ def _add_short(said: Said, name: str, value: Any, plain: Collection[str]) -> Non
     """Takes in a field of JSON-MIN, where a single choice or note is plain text and the rest a list."""
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, Mapping):
-            said.add(part)
+            said.add(name, part)
         elif isinstance(part, list):
-            said.taxonomy = [*(said.taxonomy or []), _strings(part)]
+            if path := _strings(part):
+                said.put(TAXONOMY, name, path[-1:])
         elif isinstance(part, str) and name in NOTES:
             said.notes.append(part)
         elif isinstance(part, str) and name in plain:
-            said.plain.append(part)
+            said.put(CHOICES if name in OWN_CONTROLS else PLAIN, name, [part])
 
 
 def _strings(value: Any) -> list[str]:

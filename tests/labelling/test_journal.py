@@ -85,3 +85,37 @@ def test_a_damaged_journal_is_named_and_left_alone(tmp_path, line):
     with pytest.raises(InputError, match=r"labels\.jsonl\.journal:1 is damaged"):
         Store(tmp_path / "labels.jsonl")
     assert journal.read_bytes() == line + b"\n"
+
+
+@pytest.mark.parametrize("ended", [b"\n", b""])
+def test_a_label_file_that_was_changed_by_hand_is_refused_and_left_alone(tmp_path, ended):
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    store.add(answer("a", True))
+    store.add(answer("b", True))
+    store.close()
+    first, second = output.read_bytes().splitlines(keepends=True)
+    changed = first + second.replace(b"true", b"false") + b'{"completion": "secret", "label": false}' + ended
+    output.write_bytes(changed)
+    with pytest.raises(InputError, match=r"holds 2 lines that .* the first in line 2: .*another --output") as raised:
+        Store(output)
+    assert "secret" not in str(raised.value)
+    assert output.read_bytes() == changed
+    output.rename(tmp_path / "mine.jsonl")
+    Store(output).close()
+    assert output.read_bytes() == first + second
+
+
+@pytest.mark.parametrize("cut", [0, 10, -1])
+def test_a_label_file_that_a_crash_left_behind_its_journal_is_written_anew(tmp_path, cut):
+    """It may lack the last answer or a part of it, and hold one that was taken back since."""
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    store.add(answer("a", True))
+    store.add(answer("b", False))
+    first, second = output.read_bytes().splitlines(keepends=True)
+    store.add({"event": "undo", "annotator": "Ann", "question": "a"})
+    store.close()
+    output.write_bytes(first + second[:cut])
+    Store(output).close()
+    assert output.read_bytes() == second
