@@ -26,6 +26,9 @@ from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, regist
 POSITION = "quality_judge_position"
 PARAMETER = "$PARAMETER"
 ANSI = "spark.sql.ansi.enabled"
+COLUMNS = ("column", "slice_column", "code_column")  # the arguments that name a column to be read
+LOCAL_FILE = re.compile(r"^file:(?:///|/(?!/))")
+ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost one of two slashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,8 @@ class ValidationReport:
         return {**asdict(self), "results": [asdict(result) for result in self.results]}
 
     def write(self, path: str | Path) -> Path:
-        """Writes the report as JSON beside `path` and renames it into place; returns `path`."""
-        path = Path(path)
+        """Writes the report as JSON beside `path`, on this machine, and renames it into place; returns where it is."""
+        path = local_path(path)
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,13 +79,22 @@ class ValidationReport:
         return path
 
 
+def local_path(path: str | Path) -> Path:
+    """Where a report goes: the path without its `file://`. Raises InputError for a path on another file system."""
+    text = LOCAL_FILE.sub("/", str(path), count=1)
+    if ELSEWHERE.match(text):
+        raise InputError(f"the report is written on this machine; got {path}; give a local path and copy it from there")
+    return Path(text)
+
+
 def validate(frame: Any, suite: SuiteSpec, *, parameters: Mapping[str, Any] | None = None) -> ValidationReport:
     """The outcome of `suite` on `frame`, a pandas or a Spark DataFrame (driver).
 
     parameters: values for `{$PARAMETER: name}` in the suite; an expectation whose value is not given does not hold.
 
     It succeeds when every declared expectation was evaluated, none raised, every critical one holds and the
-    table has `min_rows` rows. Raises CorpusError for anything that is not such a DataFrame.
+    table has `min_rows` rows. A warning whose column the table does not have counts as one that does not hold.
+    Raises CorpusError for anything that is not such a DataFrame.
     """
     started = time.perf_counter()
     engine = _engine(frame)
@@ -90,7 +102,7 @@ def validate(frame: Any, suite: SuiteSpec, *, parameters: Mapping[str, Any] | No
     found = _evaluate(frame, engine, suite, parameters or {})
     columns = {str(column) for column in frame.columns}
     results = tuple(_result(spec, found.get(position), columns) for position, spec in enumerate(suite.expectations))
-    message = _message(suite, results, evaluated=len(found), rows=rows)
+    message = _message(suite, results, columns, evaluated=len(found), rows=rows)
     return ValidationReport(
         suite=suite.name,
         success=message is None,
@@ -142,13 +154,13 @@ def _position(result: Any) -> int:
 def _result(spec: ExpectationSpec, found: Any, columns: set[str]) -> ExpectationResult:
     from quality_judge.expectations.bounded import OBSERVED
 
-    column = spec.kwargs.get("column")
+    lacking = _lacking(spec, columns)
     error = "was not evaluated" if found is None else _raised(found.exception_info)
-    if error is not None and column is not None and column not in columns:
-        error = "looks for a column that the table does not have"
+    if error is not None and lacking is not None:
+        error = f"looks for {lacking!r}, a column that the table does not have"
     return ExpectationResult(
         expectation=spec.type,
-        column=column,
+        column=spec.kwargs.get("column"),
         success=error is None and found.success is True,
         observed=None if found is None else found.meta.get(OBSERVED),
         allowed={name: value for name, value in spec.kwargs.items() if name != "column"},
@@ -157,14 +169,23 @@ def _result(spec: ExpectationSpec, found: Any, columns: set[str]) -> Expectation
     )
 
 
-def _message(suite: SuiteSpec, results: tuple[ExpectationResult, ...], *, evaluated: int, rows: int) -> str | None:
+def _lacking(spec: ExpectationSpec, columns: set[str]) -> str | None:
+    """The first column the expectation names that is not among `columns`."""
+    named = [spec.kwargs.get(key) for key in COLUMNS]
+    return next((column for column in named if isinstance(column, str) and column not in columns), None)
+
+
+def _message(
+    suite: SuiteSpec, results: tuple[ExpectationResult, ...], columns: set[str], *, evaluated: int, rows: int
+) -> str | None:
     faults = []
     if evaluated != len(results):
         faults.append(f"{evaluated} of {len(results)} declared expectations were evaluated")
     if rows < suite.min_rows:
         faults.append(f"the table has {rows} row{'s' * (rows != 1)} and the suite wants at least {suite.min_rows}")
-    for result in results:
-        if not result.success and (result.severity == "critical" or result.error):
+    for spec, result in zip(suite.expectations, results, strict=True):
+        raised = result.error is not None and _lacking(spec, columns) is None
+        if not result.success and (result.severity == "critical" or raised):
             faults.append(f"{result.expectation}({result.column or ''}) {result.error or 'does not hold'}")
     return "; ".join(faults) or None
 

@@ -34,7 +34,8 @@ RESERVED = ("batch_id", "catch_exceptions", "id", "meta", "rendered_content", "r
 
 
 class ExpectationSpec(Strict):
-    """One expectation. A `warning` that does not hold is reported and does not fail the suite."""
+    """One expectation. A `warning` that does not hold, or that looks for a column which the table does not have, is
+    reported and does not fail the suite."""
 
     type: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from planted_tables import (
     CANARY,
     CODE,
     FAULTS,
+    JUDGE,
     SCORE,
     filtered_rows,
     pandas_frame,
@@ -22,7 +24,7 @@ from planted_tables import (
 from pyspark.errors import AnalysisException
 
 from quality_judge.config import conf_folder
-from quality_judge.errors import ConfigError, CorpusError
+from quality_judge.errors import ConfigError, CorpusError, InputError
 from quality_judge.expectations import ExpectationSpec, SuiteSpec, load_suite
 from quality_judge.expectations import validate as validated
 from quality_judge.profile import BINS, ScoreProfile
@@ -126,17 +128,53 @@ def test_an_expectation_that_goes_missing_fails_the_suite():
     assert [result.success for result in report.results] == [True, False]
 
 
-def test_a_warning_is_reported_and_does_not_fail_the_suite_unless_it_raised():
-    def only(column):
-        spec = ExpectationSpec(
-            type="expect_column_values_to_not_be_null", kwargs={"column": column}, severity="warning"
-        )
-        return validate(pandas_frame(scored_rows()), SuiteSpec(name="s", expectations=(spec,)))
+def only(type, severity="critical", frame=None, **kwargs):
+    """The report of a suite of one expectation on the sound table, or on `frame`."""
+    spec = ExpectationSpec(type=type, kwargs=kwargs, severity=severity)
+    frame = pandas_frame(scored_rows()) if frame is None else frame
+    return validate(frame, SuiteSpec(name="s", expectations=(spec,)))
 
-    assert only("text").success
-    assert not only("text").results[0].success
-    assert not only("no_such_column").success
-    assert "column that the table does not have" in only("no_such_column").message
+
+def test_a_warning_is_reported_and_does_not_fail_the_suite_unless_it_raised():
+    lost = only("expect_column_values_to_not_be_null", "warning", column="text")
+    assert (lost.success, lost.results[0].success) == (True, False)
+    text_for_scores = pandas_frame(planted(scored_rows(), {("all", SCORE): CANARY}))
+    bounds = {"min_value": 0.0, "max_value": 1.0}
+    raised = only(
+        "expect_column_mean_score_to_be_between", "warning", text_for_scores, column="quality_score", **bounds
+    )
+    assert not raised.success
+    assert "raised ValueError" in raised.message
+
+
+def test_a_warning_that_looks_for_a_column_that_is_not_there_is_reported_and_fails_nothing():
+    report = only("expect_column_values_to_not_be_null", "warning", column="source")
+    assert (report.success, report.message, report.evaluated) == (True, None, 1)
+    assert (report.results[0].success, report.results[0].error) == (
+        False,
+        "looks for 'source', a column that the table does not have",
+    )
+
+
+@pytest.mark.parametrize(
+    ("type", "kwargs"),
+    [
+        ("expect_column_values_to_not_be_null", {"column": "gone"}),
+        (
+            "expect_column_slice_pass_rate_to_be_between",
+            {"column": "quality_code", "pass_values": ["OK"], "slice_column": "gone", "min_rows": 1},
+        ),
+        (
+            "expect_column_score_code_agreement_to_be_between",
+            {"column": "quality_score", "code_column": "gone", "scored_codes": ["OK"]},
+        ),
+    ],
+)
+def test_every_column_that_is_not_there_is_named_and_fails_a_critical_expectation(type, kwargs):
+    bounds = {} if "null" in type else {"min_value": 0.0, "max_value": 1.0}
+    report = only(type, **kwargs, **bounds)
+    assert not report.success
+    assert report.message == f"{type}({kwargs['column']}) looks for 'gone', a column that the table does not have"
 
 
 def test_a_table_below_min_rows_fails_and_an_empty_one_has_no_numbers():
@@ -181,6 +219,22 @@ def test_the_report_is_plain_json_and_written_whole(tmp_path):
     path = report.write(tmp_path / "report.json")
     assert json.loads(path.read_text()) == json.loads(json.dumps(report.to_dict()))
     assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("path", ["s3a://bucket/run/report.json", Path("hdfs://nn/report.json"), "file://host/r.json"])
+def test_a_report_that_would_lie_on_another_file_system_is_refused_and_nothing_is_written(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = validate(pandas_frame(scored_rows()), suite("scored"))
+    with pytest.raises(InputError, match=r"is written on this machine; got .*; give a local path"):
+        report.write(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_is_written_where_its_file_address_says(tmp_path):
+    report = validate(pandas_frame(scored_rows()), suite("scored"))
+    for name, path in {"a": f"file://{tmp_path}/a", "b": f"file:{tmp_path}/b", "c": f"{tmp_path}/c"}.items():
+        assert report.write(path) == tmp_path / name
+        assert (tmp_path / name).is_file()
 
 
 def test_something_else_than_a_frame_is_refused():
@@ -249,6 +303,24 @@ def test_drift_and_a_source_that_is_lost_whole_are_noticed(engine, request, tmp_
     lost = validate(with_source(engine, many_rows(lost="b"), request), drift_suite(tmp_path, 0))
     assert [result.success for result in lost.results] == [True, True, False]
     assert lost.results[2].observed == 0
+
+
+@pytest.mark.parametrize("engine", ["pandas", pytest.param("spark", marks=pytest.mark.spark)])
+def test_a_corpus_without_a_source_passes_the_drift_suite_and_the_report_names_the_column(engine, request, tmp_path):
+    frame = with_source(engine, many_rows(), request)
+    frame = frame.drop(columns="source") if engine == "pandas" else frame.drop("source")
+    report = validate(frame, drift_suite(tmp_path, 0))
+    assert (report.success, report.message) == (True, None)
+    assert [result.success for result in report.results] == [True, True, False]
+    assert report.results[2].error == "looks for 'source', a column that the table does not have"
+
+
+def test_a_filtered_cascade_passes_the_suite_that_is_made_for_it_and_no_other():
+    of_two = pandas_frame(planted(filtered_rows(), {(row, JUDGE): "f2" for row in range(5)}))
+    assert validate(of_two, suite("cascade-filtered")).success
+    assert "expect_column_to_have_single_value(quality_judge)" in validate(of_two, suite("filtered")).message
+    of_three = pandas_frame(planted(filtered_rows(), {(row, JUDGE): f"f{row}" for row in range(3)}))
+    assert not validate(of_three, suite("cascade-filtered")).success
 
 
 def test_a_reference_that_is_not_there_is_refused_with_what_to_name(tmp_path):

@@ -24,6 +24,13 @@ def test_the_shipped_suites_load_and_know_every_code_and_decision():
     assert filtered.expectations[0].kwargs["pass_values"] == list(DECISIONS)
 
 
+@pytest.mark.parametrize(("one", "two"), [("scored", "cascade"), ("filtered", "cascade-filtered")])
+def test_the_suites_of_a_cascade_differ_in_how_many_judges_they_allow_and_in_nothing_else(one, two):
+    of_one, of_two = (load_suite(conf_folder() / "expectations" / f"{name}.yaml").expectations for name in (one, two))
+    differ = [(a.type, b.type) for a, b in zip(of_one, of_two, strict=True) if a != b]
+    assert differ == [("expect_column_to_have_single_value", "expect_column_unique_value_count_to_be_between")]
+
+
 def test_a_misspelt_expectation_is_refused_with_the_right_one(tmp_path):
     path = written(tmp_path, type="expect_column_pas_rate_to_be_between", kwargs=f"column: c, {BOUNDS}")
     with pytest.raises(ConfigError, match="did you mean 'expect_column_pass_rate_to_be_between'"):

@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
+import pandas
 import pytest
 from planted_tables import CANARY, CODE, DECISION, SCORE, filtered_rows, pandas_frame, planted, scored_rows
 
 from quality_judge.config import conf_folder
+from quality_judge.errors import CorpusError, InputError, UnreadableFile
+from quality_judge.expectations import load_suite
 from quality_judge.scores import DECISION_FOLDERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +22,30 @@ SUITES = conf_folder() / "expectations"
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("quality_judge.spark.session") is None, reason="quality_judge.spark.session is not there"
 )
+
+
+@pytest.fixture(scope="module")
+def job():
+    """jobs/validate_corpus.py as a module."""
+    spec = importlib.util.spec_from_file_location("job_validate_corpus", ROOT / "jobs" / "validate_corpus.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def raw():
+    return load_suite(SUITES / "raw.yaml")
+
+
+def corpus(tmp_path, **files):
+    """A folder of Parquet files, each with the columns given."""
+    for name, columns in files.items():
+        pandas.DataFrame(columns).to_parquet(tmp_path / f"{name}.parquet")
+    return str(tmp_path)
+
+
+def texts(n):
+    return [f"row {i} says {i * i} and {i * i * i}" for i in range(n)]
 
 
 def validated(tmp_path, *, suite="scored"):
@@ -86,3 +114,51 @@ def test_a_missing_suite_exits_2_before_spark_starts(tmp_path):
     assert done.returncode == 2, done.stderr
     assert summary["error"] == "ConfigError"
     assert "Spark" not in done.stderr
+
+
+@pytest.mark.spark
+def test_parquet_files_that_differ_in_columns_are_read_with_all_of_them(spark, job, tmp_path):
+    path = corpus(tmp_path, a={"id": [1, 2]}, b={"id": list(range(60)), "text": texts(60)})
+    report = job.report_of(spark, path, raw())
+    assert (report.success, report.message, report.rows) == (True, None, 62)
+
+
+@pytest.mark.spark
+def test_json_lines_are_refused_as_no_parquet_table(spark, job, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a text"}\n' * 5)
+    with pytest.raises(CorpusError, match=r"is no parquet table: .*rows\.jsonl cannot be read") as refused:
+        job.report_of(spark, str(tmp_path), raw())
+    assert not refused.value.retry
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("where", ["footer", "pages"])
+def test_a_damaged_file_is_named(spark, job, tmp_path, where):
+    path = corpus(tmp_path, a={"text": texts(3000)}, b={"text": texts(3000)})
+    file = tmp_path / "b.parquet"
+    whole, third = file.read_bytes(), file.stat().st_size // 3
+    file.write_bytes(whole[: 2 * third] if where == "footer" else whole[:third] + b"\xff" * third + whole[2 * third :])
+    with pytest.raises(UnreadableFile, match=r"b\.parquet cannot be read") as refused:
+        job.report_of(spark, path, raw())
+    assert not refused.value.retry
+
+
+@pytest.mark.spark
+def test_a_damaged_file_in_one_of_the_four_folders_is_named_and_a_missing_folder_is_named(spark, job, tmp_path):
+    folders = [*DECISION_FOLDERS.values()]
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        corpus(tmp_path / folder, part={"text": texts(20)})
+    assert job.report_of(spark, str(tmp_path), raw()).rows == 20 * len(folders)
+    (tmp_path / folders[1] / "part.parquet").write_bytes(b"PAR1 is all that is left of it")
+    with pytest.raises(UnreadableFile, match=rf"{folders[1]}/part\.parquet cannot be read"):
+        job.report_of(spark, str(tmp_path), raw())
+    (tmp_path / folders[1]).rename(tmp_path / "aside")
+    with pytest.raises(CorpusError, match=f"is a filtered corpus without {folders[1]}/; run filter_corpus.py again"):
+        job.report_of(spark, str(tmp_path), raw())
+
+
+def test_a_report_for_another_file_system_is_refused_before_anything_is_read(job):
+    given = Namespace(output="s3a://bucket/report.json", suite="none.yaml", reference=None, scored="none")
+    with pytest.raises(InputError, match=r"the report is written on this machine; got s3a://bucket/report\.json"):
+        job.main(given)
