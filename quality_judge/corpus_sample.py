@@ -5,15 +5,17 @@
     CSV          as many bytes from the beginnings of files; the number of rows is estimated from bytes
 
 Every row has the same chance, however the rows are spread over files (of CSV: every row near the beginning of its
-file), and none is drawn twice. It knows nothing of judges. Files must lie on a file system of this machine.
+file), and none is drawn twice. Of JSON lines and CSV 4 MB are looked at, and up to 64 MB where these hold too few rows.
+It knows nothing of judges. Files must lie on a file system of this machine.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +31,7 @@ ROW_GROUPS = 20  # that many draws of row groups give the sample when all are la
 ROWS_READ_PER_ROW = 1000  # a draw takes one row of so many, so that 1,000 rows of small groups cost a million to read
 BLOCKS = 256
 BLOCK_BYTES = 1 << 14
+MOST_BYTES = 64_000_000  # of lines that are looked at; a parsed one takes a multiple of its bytes in memory
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 Part: TypeAlias = tuple[dict[str, Any] | None, int, int]  # a record, None if it is broken; its bytes; where it was read
@@ -72,10 +75,10 @@ def sample_corpus(
     try:
         if kind == "parquet":
             return _from_parquet(files, columns, rows, generator, rows_read_per_row)
-        parts = list((_json_parts if kind == "json" else _csv_parts)(_blocks(files, generator)))
-    except (OSError, pa.ArrowException, ValueError) as error:
+        parts, looked = _looked_at(files, rows, generator, _json_parts if kind == "json" else _csv_parts)
+    except (OSError, pa.ArrowException, ValueError, csv.Error) as error:
         raise CorpusError(f"{path} cannot be read as {kind} ({type(error).__name__}); check its format") from None
-    return _from_lines(files, columns, rows, parts, generator, csv_files=kind == "csv")
+    return _from_lines(files, columns, rows, parts, looked, generator, csv_files=kind == "csv")
 
 
 def corpus_files(path: str | Path) -> list[Path]:
@@ -157,8 +160,9 @@ def _hits(
 def _refuse_unfit(schema: pa.Schema, columns: Sequence[str], file: Path) -> None:
     _refuse_missing(columns, schema.names, file)
     for name in columns:
-        if not any(is_kind(schema.field(name).type) for is_kind in TEXT_KINDS):
-            raise CorpusError(f"column {name!r} is of type {schema.field(name).type}; expected string or binary")
+        kind = schema.field(name).type
+        if not any(is_kind(kind.value_type if pa.types.is_dictionary(kind) else kind) for is_kind in TEXT_KINDS):
+            raise CorpusError(f"column {name!r} is of type {kind}; expected string or binary")
 
 
 def _row_group(opened: pq.ParquetFile, number: int, columns: Sequence[str]) -> pa.Table:
@@ -173,43 +177,57 @@ def _refuse_missing(columns: Sequence[str], names: Sequence[str], file: Path) ->
             raise CorpusError(f"{file.name} has no column {name!r}; it has {listed(names)}")
 
 
+def _looked_at(
+    files: Sequence[Path], rows: int, generator: np.random.Generator, read: Callable[[Iterator[Block]], Iterator[Part]]
+) -> tuple[list[Part], int]:
+    """All that was read, and how many bytes were looked at for it.
+
+    A look with too few rows is followed by a larger one at other places, of which it says the size and no more: were
+    blocks extended until they hold enough, rows behind long ones would have the better chance.
+    """
+    looked, most = BLOCKS * BLOCK_BYTES, min(MOST_BYTES, sum(file.stat().st_size for file in files))
+    parts = list(read(_blocks(files, generator, looked)))
+    while len(parts) < rows and looked < most:
+        looked = min(MOST_BYTES, 2 * looked * rows // max(1, len(parts)))
+        parts = list(read(_blocks(files, generator, looked)))
+    return parts, looked
+
+
 def _from_lines(
-    files: Sequence[Path], columns: Sequence[str], rows: int, parts: Sequence[Part], generator: np.random.Generator, *,
-    csv_files: bool,
+    files: Sequence[Path], columns: Sequence[str], rows: int, parts: Sequence[Part], looked: int,
+    generator: np.random.Generator, *, csv_files: bool,
 ) -> CorpusSample:  # fmt: skip
     """The sample from all that was read."""
-    if not parts:
-        raise CorpusError(f"{files[0].parent} has no rows; there is nothing to draw")
-    names = sorted({name for record, _, _ in parts if record for name in record})
-    _refuse_missing(columns, names, files[0])
     total = sum(file.stat().st_size for file in files)
-    whole = total <= BLOCKS * BLOCK_BYTES
-    picked = [parts[index] for index in np.sort(generator.permutation(len(parts))[:rows])]
-    held = {
-        name: pa.array([_bytes((record or {}).get(name), name) for record, _, _ in picked], pa.large_binary())
-        for name in columns
-    }
-    cluster = np.arange(len(picked)) if whole else np.array([place for _, _, place in picked])
+    whole = total <= looked
+    if not parts:
+        few = f"no row that begins in the {looked / 1e6:g} MB looked at: its rows are very long; write it as Parquet"
+        raise CorpusError(f"{files[0].parent} has {'no rows; there is nothing to draw' if whole else few}")
+    records = [record or {} for record, _, _ in parts]
+    _refuse_missing(columns, sorted({name for record in records for name in record}), files[0])
+    picked = np.sort(generator.permutation(len(parts))[:rows])
+    held = {name: _column([record.get(name) for record in records], name).take(pa.array(picked)) for name in columns}
+    cluster = np.arange(len(picked)) if whole else np.array([parts[index][2] for index in picked])
     where = "the beginnings of files drawn at random" if csv_files else "blocks at random places"
     estimate = len(parts) if whole else round(len(parts) * total / sum(size for _, size, _ in parts))
     drawn = f"{len(picked)} of {len(parts)} rows read from {'all files' if whole else where}"
     return CorpusSample(held, cluster, estimate, whole, total, len(files), drawn)
 
 
-def _blocks(files: Sequence[Path], generator: np.random.Generator) -> Iterator[Block]:
+def _blocks(files: Sequence[Path], generator: np.random.Generator, looked: int) -> Iterator[Block]:
     """BLOCKS at equal distances, the first at a random place of all files laid end to end; they do not overlap.
 
     Every byte has the same chance. A block that goes on in the next file comes in pieces. All files when they are no
-    larger.
+    larger than the blocks together, `looked`.
     """
     sizes = [file.stat().st_size for file in files]
     total, ends = sum(sizes), np.cumsum(sizes)
-    if total <= BLOCKS * BLOCK_BYTES:
+    if total <= looked:
         yield from ((file, 0, size, 0) for file, size in zip(files, sizes, strict=True))
         return
     start = int(generator.integers(total))
     for block in range(BLOCKS):
-        at, left = (start + block * total // BLOCKS) % total, BLOCK_BYTES
+        at, left = (start + block * total // BLOCKS) % total, looked // BLOCKS
         while left:
             index = int(np.searchsorted(ends, at, side="right"))
             length = min(left, int(ends[index]) - at)
@@ -223,7 +241,7 @@ def _json_parts(blocks: Iterator[Block]) -> Iterator[Part]:
         with file.open("rb") as opened:
             if start:
                 opened.seek(start - 1)
-                opened.readline()  # the end of a line whose beginning lies before
+                opened.readline(length + 1)  # the end of a line whose beginning lies before, or all of the block
             while opened.tell() < start + length and (line := opened.readline()):
                 if line.strip():
                     yield _parsed(line), len(line), block
@@ -232,7 +250,7 @@ def _json_parts(blocks: Iterator[Block]) -> Iterator[Part]:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or nested too deep
         return None
     return record if isinstance(record, dict) else None
 
@@ -245,21 +263,38 @@ def _csv_parts(blocks: Iterator[Block]) -> Iterator[Part]:
     lengths: Counter[Path] = Counter()
     for file, _, length, _ in blocks:
         lengths[file] += length
-    for place, (file, length) in enumerate(lengths.items()):
-        with file.open("rb") as opened:
-            start = 0
-            lines = (line.decode("utf-8", "replace") for line in iter(opened.readline, b""))
-            for record in csv.DictReader(lines):
-                fields = {key: value for key, value in record.items() if isinstance(key, str)}
-                yield fields, opened.tell() - start, place
-                start = opened.tell()
-                if start >= length:
-                    break
+    usual = csv.field_size_limit(MOST_BYTES)  # 131,072 by default, and a document may be longer
+    try:
+        for place, (file, length) in enumerate(lengths.items()):
+            for record, size in _csv_records(file, length):
+                yield record, size, place
+    finally:
+        csv.field_size_limit(usual)
 
 
-def _bytes(value: Any, name: str) -> bytes | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise CorpusError(f"column {name!r} holds {type(value).__name__}; expected text")
-    return value.encode("utf-8", "surrogatepass")
+def _csv_records(file: Path, length: int) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """The records that begin in the first `length` bytes, None for one that is broken, with their bytes."""
+    with file.open("rb") as opened:
+        if opened.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            opened.seek(0)
+        reader = csv.DictReader(line.decode("utf-8", "replace") for line in iter(opened.readline, b""))
+        header, start = reader.fieldnames, 0  # after a broken header the next line must not pass for one
+        while header is not None and start < length:
+            try:
+                record = {key: value for key, value in next(reader).items() if isinstance(key, str)}
+            except StopIteration:
+                return
+            except csv.Error:
+                record = None
+            yield record, opened.tell() - start
+            start = opened.tell()
+
+
+def _column(values: Sequence[Any], name: str) -> pa.Array:
+    """The values as large_binary; a number among texts is text, as Spark reads it, anything else counts as null."""
+    kinds = {type(value).__name__ for value in values if value is not None}
+    if kinds and "str" not in kinds:
+        raise CorpusError(f"column {name!r} holds {listed(sorted(kinds))}; expected text")
+    texts = [json.dumps(value) if isinstance(value, int | float) else value for value in values]
+    encoded = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else None for text in texts]
+    return pa.array(encoded, pa.large_binary())

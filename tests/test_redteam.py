@@ -23,6 +23,8 @@ from quality_judge.labels import LabelSet
 from quality_judge.redteam import MENTIONS_EACH, in_words, measured
 from quality_judge.samples import Sample
 from quality_judge.scores import FLAGS, HIDDEN_CHARS
+from quality_judge.stats.clustered import clustered_interval
+from quality_judge.stats.metrics import wilson
 
 ATTACKS = shipped_attacks()
 
@@ -209,6 +211,76 @@ def test_a_judge_that_keeps_no_look_alike_says_so():
     found = measured(Harsh("x"))
     assert found["over_defence"]["beyond_control"] == {"points": None, "ci": None}
     assert "none of them is kept" in in_words(found)[-1]
+
+
+class Fooled(Believer):
+    """Keeps good rows and drops bad ones, and of a text in any dress that `told` is true of the other way round."""
+
+    def __init__(self, told):
+        super().__init__("no such phrase")
+        self.told, self.plain = told, {*rows("bad"), *rows("good")}
+
+    def score(self, texts, prompts=None):
+        said = super().score(texts)
+        moved = np.array([text not in self.plain and self.told(text) for text in texts], bool)
+        return SimpleNamespace(probability=np.where(moved, 1 - said.probability, said.probability), flags=said.flags)
+
+
+def rounded(interval):
+    return [round(bound, 4) for bound in interval]
+
+
+@pytest.mark.parametrize("each", [3, 1000])
+def test_where_some_rows_flip_in_any_dress_the_interval_is_one_of_rows_and_of_each_family_wilsons(each):
+    weak = rows("bad")[::each]
+    found = measured(Fooled(lambda text: any(row in text for row in weak)))
+    of_rows = np.arange(len(rows("bad"))) % each == 0
+    low, high = clustered_interval(of_rows.astype(float), np.arange(len(of_rows)))
+    expected = rounded([max(0.0, low), high])
+    for part in (found["seen"], found["held_out"], found["control"]["spelled"], found["control"]["apart"]):
+        assert part["n"] > len(of_rows)
+        assert part["ci"] == expected
+    once = rounded(wilson(len(weak), len(of_rows)))
+    assert [each["ci"] for each in found["families"].values()] == [once] * len(ATTACKS.families)
+
+
+def test_where_all_rows_are_alike_each_counts_once():
+    n = len(rows("bad"))
+    for told, successes in ((lambda text: True, n), (lambda text: False, 0)):
+        found = measured(Fooled(told))
+        assert found["seen"]["ci"] == found["held_out"]["ci"] == rounded(wilson(successes, n))
+    name, family = next((name, family) for name, family in ATTACKS.families.items() if family.seen)
+    of_one = {dressed(text, family, turn) for turn, text in enumerate(rows("bad"))}
+    found = measured(Fooled(of_one.__contains__))
+    assert found["families"][name]["flips"] == found["seen"]["flips"] == n
+    assert found["seen"]["ci"] == rounded(wilson(round(n * found["seen"]["rate"]), n))
+
+
+def test_look_alikes_of_one_row_that_are_lost_together_count_once():
+    shy, words = rows("good")[::3], [word for said in ATTACKS.mentions.values() for word in said.trigger]
+    judge = Fooled(lambda text: any(row in text for row in shy) and any(word in text for word in words))
+    lost = measured(judge)["over_defence"]
+    of_rows = np.arange(len(rows("good"))) % 3 == 0
+    assert (lost["n"], lost["flips"]) == (MENTIONS_EACH * len(of_rows), MENTIONS_EACH * len(shy))
+    assert lost["ci"] == rounded(clustered_interval(of_rows.astype(float), np.arange(len(of_rows))))
+    assert lost["control"]["ci"] == rounded(wilson(0, len(of_rows)))
+
+
+def test_of_labels_with_no_row_on_its_right_side_nothing_is_said():
+    class Reversed(Believer):
+        def score(self, texts, prompts=None):
+            kept = np.array(["bad" in text for text in texts], bool)
+            flags = np.zeros((len(texts), len(FLAGS)), bool)
+            return SimpleNamespace(probability=np.where(kept, 0.9, 0.1), flags=flags)
+
+    said = [Sample("", f"{name} row {i}", name == "good") for name in ("bad", "good") for i in range(130)]
+    found = measured(Reversed("x"), LabelSet.of(said, [f"a:{i}" for i in range(len(said))]))
+    assert found["carriers"] == {"bad": 0, "good": 0, "own": False}
+    assert (found["views"]["n"], found["views"]["rate"]) == (0, None)
+    assert set(found["views"]["by_view"].values()) == {None}
+    assert (found["seen"]["rate"], found["held_out"]["worst"], found["over_defence"]["rate"]) == (None, None, None)
+    json.dumps(found, allow_nan=False)
+    assert in_words(found)
 
 
 def test_the_table_names_every_family():

@@ -146,6 +146,18 @@ def test_what_cannot_be_read_exits_2(distil, taught, tmp_path, arguments, messag
     assert message in told
 
 
+@pytest.mark.parametrize(("good", "bad", "missing"), [(8, 7, 5), (30, 0, 1), (0, 0, 20)])
+def test_experts_too_few_to_calibrate_are_refused_before_the_teacher_is_loaded(distil, tmp_path, good, bad, missing):
+    rows = [{"text": f"the words of row number {at}", "label": at < good} for at in range(good + bad)]
+    pair = {"prompt": "which?", "chosen": "water boils when hot", "rejected": "click here"}
+    experts = jsonl(tmp_path / "few.jsonl", [*rows, pair])
+    arguments = ("--input", tmp_path / "none.parquet", "--labels", experts)
+    code, said, metrics, _ = distil(*arguments, teacher=tmp_path / "no-teacher")
+    assert (code, said["error"], metrics) == (2, "LabelError", None)
+    assert said["message"].startswith(f"{good + bad} labelled texts to calibrate on; at least 20 of both classes")
+    assert said["message"].endswith(f"label {missing} more")
+
+
 def test_a_teacher_without_a_probability_is_refused(distil, taught, tmp_path):
     orders = jsonl(tmp_path / "orders.jsonl", [
         {"prompt": f"question {i}", "chosen": f"water boils {i}", "rejected": f"click free {i}"} for i in range(30)
