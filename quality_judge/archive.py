@@ -111,7 +111,15 @@ def cache_folder() -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise JudgeError(f"{folder} must be a folder that this user alone can write to; set {CACHE_VARIABLE}")
+        raise JudgeError(
+            f"{folder} must be a folder that this user alone can write to; chmod go-w it, or set {CACHE_VARIABLE}"
+        )
+    return folder
+
+
+def kept_from_others(folder: Path) -> Path:
+    """`folder`, made where it is not there: others may read in it and, whatever the umask, not write to it."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     return folder
 
 

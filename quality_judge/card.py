@@ -37,6 +37,8 @@ LIMITS = (
 )
 LEAST_UNREAD = 0.01
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LOCAL_FILE = re.compile(r"^file:(?:///|/(?!/))")
+ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost one of two slashes
 
 
 def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Mapping[str, Any]) -> str:
@@ -80,9 +82,9 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
 def write_beside(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen.
 
-    A folder that is not there is made.
+    A folder that is not there is made. Raises InputError for a path on another file system.
     """
-    path = Path(path)
+    path = _on_this_machine(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -90,6 +92,16 @@ def write_beside(path: str | Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _on_this_machine(path: str | Path) -> Path:
+    """The path without its `file://`. Raises InputError for one on another file system."""
+    text = LOCAL_FILE.sub("/", str(path), count=1)
+    if ELSEWHERE.match(text):
+        raise InputError(
+            f"the file is written on this machine; got {path}; give a local path, and copy the file from there"
+        )
+    return Path(text)
 
 
 def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,10 @@ class HubStore:
         heads = [(LATEST, ref.target_commit) for ref in refs.branches if ref.name == "main"]
         return dict([(ref.name, ref.target_commit) for ref in refs.tags if ref.name != LATEST] + heads)
 
+    def tag(self, name: str) -> str | None:
+        """The commit of one tag, None where there is no such tag."""
+        return self.tags().get(name)
+
     def holds(self, version: str) -> bool:
         """Whether it is a commit with a judge.json."""
         if not COMMIT.fullmatch(version):
@@ -70,13 +74,28 @@ class HubStore:
         shutil.rmtree(folder / ".cache", ignore_errors=True)
 
     def set_tag(self, tag: str, version: str) -> None:
-        """Moves a tag; `latest` is the head of the repository and moves by itself."""
+        """Moves a tag, which is created again as it was where that fails; `latest` is the head and moves by itself."""
         if tag == LATEST:
             return
+        before = self.tag(tag)
         with self._said("written"):
-            if tag in self.tags():
-                self.api.delete_tag(self.name, tag=tag)
-            self.api.create_tag(self.name, tag=tag, revision=version)
+            try:
+                if before is not None:
+                    self.api.delete_tag(self.name, tag=tag)
+                self.api.create_tag(self.name, tag=tag, revision=version)
+            except Exception as error:
+                if before is None:
+                    raise
+                what = f"hf://{self.name}@{tag} could not be moved to {version} ({type(error).__name__})"
+                raise InputError(f"{what}; {self._put_back(tag, before)}") from None
+
+    def _put_back(self, tag: str, before: str) -> str:
+        """What a tag names after it could not be moved, and what to do; it is created again where it is gone."""
+        try:
+            self.api.create_tag(self.name, tag=tag, revision=before, exist_ok=True)
+            return f"it names {self.tag(tag)} now ({before} before); promote again"
+        except Exception:
+            return f"it named {before} and may be gone: quality-judge promote hf://{self.name}@{before} --to {tag}"
 
     @contextmanager
     def _said(self, what: str) -> Iterator[None]:

@@ -33,6 +33,7 @@ HUB = "hf://"
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILES = {JUDGE_FILE, SIGNATURE_FILE, *ALLOWED_FILES}
 MAX_TAG_BYTES = 10_000
+MEND_TAG = "remove it, or promote a version to it: quality-judge promote PLACE@VERSION --to TAG --anyway"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,11 @@ class Place:
 class Store(Protocol):
     """What push, pull and promote need of a place."""
 
-    def tags(self) -> Mapping[str, str]:
-        """Every tag and its version."""
+    def tags(self) -> Mapping[str, str | None]:
+        """Every tag and its version, None where the tag cannot be read."""
+
+    def tag(self, name: str) -> str | None:
+        """The version of one tag, None where there is no such tag; no other tag is read."""
 
     def holds(self, version: str) -> bool:
         """Whether that version is there, whole."""
@@ -91,18 +95,17 @@ def push_judge(folder: str | Path, place: str) -> dict[str, str]:
     Raises CheckFailed where the copy is not the judge, InputError where the tag names another version.
     """
     judge, asked = load_judge(folder), parse_place(place)
-    store = open_store(asked.where)
-    before = store.tags()
+    store, tag = open_store(asked.where), asked.tag or LATEST
+    before = None if tag == LATEST else store.tag(tag)
     version = store.put(judge)
     with tempfile.TemporaryDirectory() as scratch:
         store.get(version, Path(scratch))
         copy = load_judge(scratch)
         if version_of(copy) != version_of(judge) or _signature(judge) not in (None, _signature(copy)):
             raise CheckFailed(f"{asked.where}: what lies there is not the judge in {folder}; push again")
-    tag = asked.tag or LATEST
-    if tag != LATEST and before.get(tag, version) != version:
+    if before not in (None, version):
         raise InputError(
-            f"{asked.where}@{tag} is {before[tag]}; a tag is moved by comparison: quality-judge promote "
+            f"{asked.where}@{tag} is {before}; a tag is moved by comparison: quality-judge promote "
             f"{asked.where}@{version} --to {tag}"
         )
     for name in {LATEST, tag}:
@@ -142,10 +145,10 @@ def resolve(store: Store, place: Place) -> str:
     asked = place.tag or LATEST
     if store.holds(asked):
         return asked
-    tags = store.tags()
-    if asked in tags:
-        return tags[asked]
-    known = ", ".join(sorted(tags)) or "none; push a judge first"
+    found = store.tag(asked)
+    if found is not None:
+        return found
+    known = ", ".join(sorted(store.tags())) or "none; push a judge first"
     raise InputError(f"{place.where} has no tag or version {asked!r}; its tags: {known}")
 
 
@@ -156,13 +159,22 @@ class FileStore:
         self.where = where
         self.files, self.root = _file_system(where)
 
-    def tags(self) -> Mapping[str, str]:
-        """Every tag and its version."""
-        found = {}
+    def tags(self) -> Mapping[str, str | None]:
+        """Every tag and its version, None where its file is damaged."""
+        found: dict[str, str | None] = {}
         for name in self._names(f"{self.root}/tags"):
-            if name.endswith(".json") and TAG.fullmatch(name.removesuffix(".json")):
-                found[name.removesuffix(".json")] = self._tag(f"{self.root}/tags/{name}")
+            tag = name.removesuffix(".json")
+            if tag != name and TAG.fullmatch(tag):
+                try:
+                    found[tag] = self._tag(f"{self.root}/tags/{name}")
+                except InputError:
+                    found[tag] = None
         return found
+
+    def tag(self, name: str) -> str | None:
+        """The version of one tag, None where it has no file. Raises InputError for a file that is none of a tag."""
+        file = f"{name}.json"
+        return self._tag(f"{self.root}/tags/{file}") if file in self._names(f"{self.root}/tags") else None
 
     def holds(self, version: str) -> bool:
         """Whether its judge.json is there, which is written last."""
@@ -206,9 +218,9 @@ class FileStore:
             with self.files.open_input_stream(path) as stream:
                 said: Any = json.loads(stream.read(MAX_TAG_BYTES))["version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no tag ({type(error).__name__}); remove it, or promote a version") from None
+            raise InputError(f"{path} is no tag ({type(error).__name__}); {MEND_TAG}") from None
         if not isinstance(said, str) or not TAG.fullmatch(said):
-            raise InputError(f"{path} names no version; remove it, or promote a version")
+            raise InputError(f"{path} names no version; {MEND_TAG}")
         return said
 
     def _names(self, folder: str) -> list[str]:

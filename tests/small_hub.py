@@ -16,10 +16,14 @@ API = f"/api/models/{NAME}"
 
 
 class SmallHub:
-    """`url` to give as HF_ENDPOINT; `commits` (id -> files), `tags` and `requests` to look at."""
+    """`url` to give as HF_ENDPOINT; `commits` (id -> files), `tags` and `requests` to look at.
+
+    `untaggable`: commits that no tag may name.
+    """
 
     def __init__(self):
         self.commits, self.tags, self.requests, self.head = {}, {}, [], None
+        self.untaggable = set()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -94,6 +98,10 @@ def _handler(hub):
                 oid = hub.commit([json.loads(line) for line in body.splitlines() if line.strip()])
                 return self._answer(200, {"commitUrl": f"{hub.url}/{NAME}/commit/{oid}", "commitOid": oid})
             if kind == "tag" and self.command == "POST":
+                if hub.resolve(name) in hub.untaggable:
+                    return self._answer(403, {"error": "Forbidden"})
+                if json.loads(body)["tag"] in hub.tags:
+                    return self._answer(409, {"error": "Tag exists"})
                 hub.tags[json.loads(body)["tag"]] = hub.resolve(name)
                 return self._answer(200)
             if kind == "tag" and self.command == "DELETE":

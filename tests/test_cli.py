@@ -5,6 +5,7 @@ The project that `init` writes is used as its own run.sh says, in this process a
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,15 @@ ASKED = {  # the commands of issue and README that this test knows; others add t
     "demo", "init", "train", "evaluate", "calibrate", "distill", "score", "score-file", "filter", "validate", "sample",
     "redteam", "card", "compare", "report", "push", "pull", "promote",
 }  # fmt: skip
+
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv.pop(1)] = None
+sys.argv[0] = "quality-judge"
+from quality_judge.cli import main
+main()
+"""
 
 
 @pytest.fixture
@@ -58,6 +68,12 @@ def test_every_command_that_was_asked_for_is_there_and_shows_an_example():
     assert set(commands) >= ASKED
     for name, command in commands.items():
         assert f"quality-judge {name}" in command.help or "quality-judge home" in command.help, name
+
+
+def test_every_command_stands_in_the_reference():
+    listed = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in listed.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(.+?)`", row)} == set(get_command(app).commands)
 
 
 @pytest.mark.parametrize("name", PROGRAMMES)
@@ -102,6 +118,21 @@ def test_a_missing_package_is_named_with_its_extra(quality_judge, monkeypatch, t
     code, out, complaint = quality_judge("evaluate", "--judge", "x", "--labels", "y", "--output", "z")
     assert (code, json.loads(out)["error"]) == (2, "MissingExtra")
     assert "pip install 'quality-judge[train]'" in complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [("plan --judge J --input C", "torch", "train"), ("score-file --judge J --input C --output O", "torch", "train"),
+     ("doctor --master yarn", "pyspark", "spark"), ("warm-spark", "pyspark", "spark")],
+)  # fmt: skip
+def test_a_command_that_runs_no_programme_names_a_missing_package_with_its_extra(tmp_path, words, package, extra):
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT, package, *words.split()], cwd=ROOT, capture_output=True, text=True
+    )  # another process: what this one has imported cannot be missing
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.splitlines() == [
+        f"error: {package} is needed here and is not installed; run: pip install 'quality-judge[{extra}]'"
+    ]
 
 
 def test_without_java_a_spark_command_says_what_to_install(quality_judge, monkeypatch):
@@ -174,18 +205,55 @@ def test_a_new_project_goes_from_labels_to_a_filtered_and_validated_table_as_its
     assert len(Path("output/next-round.jsonl").read_text(encoding="utf-8").splitlines()) == 200
 
 
-def test_the_script_of_a_new_project_ends_with_a_next_step_that_exists(quality_judge, tmp_path):
+STAND_IN = """#!/usr/bin/env bash
+echo "$1" >> called
+if [ "$1" = train ]; then
+  while [ "$1" != --output ]; do shift; done
+  mkdir -p "$2"
+  exit "${TRAINING_ENDS:-0}"
+fi
+"""
+
+
+@pytest.fixture
+def script(quality_judge, tmp_path):
+    """A function that runs a new project's run.sh with words, every command a stand-in; `called` says which ran."""
     assert quality_judge("init", tmp_path / "mine")[0] == 0
-    last = (tmp_path / "mine" / "run.sh").read_text(encoding="utf-8").splitlines()[-1]
-    said = subprocess.run(
-        ["bash", "-c", f"set -- corpus 2\nCORPUS=$1 OUT=output\n{last}"], capture_output=True, text=True, check=True
-    ).stderr  # fmt: skip
-    assert said.rstrip().endswith("then ./run.sh corpus 3")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "quality-judge").write_text(STAND_IN)
+    (tmp_path / "bin" / "quality-judge").chmod(0o755)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def run(*words, training_ends=0):
+        (tmp_path / "mine" / "called").unlink(missing_ok=True)
+        settings = {**os.environ, "PATH": path, "TRAINING_ENDS": str(training_ends)}
+        done = subprocess.run(["./run.sh", *words], cwd=tmp_path / "mine", env=settings, capture_output=True, text=True)
+        return done.returncode, (tmp_path / "mine" / "called").read_text().split(), done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(("version", "then"), [("2", "3"), ("09", "10"), ("v2", "NEXT-VERSION")])
+def test_the_script_of_a_new_project_ends_with_a_next_step_that_exists(quality_judge, script, tmp_path, version, then):
+    code, called, said = script("corpus", version)
+    assert (code, called[0], called[-1]) == (0, "train", "sample"), said
+    assert said.rstrip().endswith(f"then ./run.sh corpus {then}")
     command = said.split("next: ")[1].split(", then")[0].split()
-    assert command[-1] == "labels/round-2.jsonl"
+    assert command[-1] == f"labels/round-{version}.jsonl"
     assert (tmp_path / "mine" / command[command.index("--rubric") + 1]).is_file()
     _, shown, _ = quality_judge(command[1], "--help")
     assert all(word in shown for word in command if word.startswith("--"))
+
+
+def test_a_judge_that_training_refused_is_never_scored_with_however_often_the_script_runs(script, tmp_path):
+    for _ in range(2):
+        code, called, said = script("corpus", training_ends=1)
+        assert (code, called) == (1, ["train"])
+        assert "mine-1.refused" in said
+    assert [path.name for path in (tmp_path / "mine" / "judges").iterdir()] == ["mine-1.refused"]
+    assert list((tmp_path / "mine" / "judges" / "mine-1.refused").iterdir()) == []
+    assert script("corpus")[1][:2] == ["train", "score"]
+    assert script("corpus")[1][0] == "score"  # a judge that is there is used
 
 
 def steps(script, here):
@@ -195,7 +263,7 @@ def steps(script, here):
     filled = filled.replace("$OUT", f"{here}/output")
     for line in filled.splitlines():
         if "quality-judge " in line and not line.startswith(("#", "echo")):
-            words = shlex.split(line[line.find("quality-judge ") :])[1:]
+            words = shlex.split(line[line.find("quality-judge ") :].partition(" || ")[0])[1:]
             yield [
                 found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
             ]

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from try_wheel import WANTED, refuse_contents
 
+from quality_judge.cli.programmes import EXTRA_OF as TOLD_EXTRA_OF
 from quality_judge.errors import CheckFailed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,17 @@ def test_each_part_of_the_package_imports_only_what_its_extra_brings(path, setup
         allowed |= distributions(setup["extras_require"][EXTRA_OF[part]])
     allowed |= {name for unit, name in OFFERED if unit == part}
     assert imported(path) <= allowed
+
+
+def test_every_package_of_an_extra_that_a_command_may_lack_is_told_with_that_extra(setup):
+    told = {canonicalize_name(packages_distributions()[name][0]): extra for name, extra in TOLD_EXTRA_OF.items()}
+    for package, extra in told.items():
+        assert package in distributions(setup["extras_require"][extra])
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if EXTRA_OF.get(part) in ("engine", "train", "spark", "expectations"):
+            offered = {name for unit, name in OFFERED if unit == part} | distributions(setup["install_requires"])
+            assert imported(path) - offered <= set(told), path
 
 
 def test_every_direct_dependency_is_pinned_within_its_range(setup):

@@ -199,6 +199,56 @@ def test_promoting_refuses_a_worse_judge_unless_told_and_exits_1(saved, tmp_path
         assert FileStore(place).tags().get("production") == (tagged and version_of(load_judge(tagged.folder)))
 
 
+@pytest.fixture(params=["", "[]", '{"version": 3}', '{"version": "../up"}'])
+def damaged(request, saved, tmp_path):
+    """A place with two judges, `good` and `worse`, whose tag production is damaged."""
+    place = str(tmp_path / "models")
+    for name, roc_auc, bias in (("good", 0.9, 0.25), ("worse", 0.7, 0.5)):
+        push_judge(saved(name, roc_auc=roc_auc, bias=bias).folder, f"{place}@{name}")
+    (tmp_path / "models" / "tags" / "production.json").write_text(request.param)
+    return place
+
+
+def test_a_damaged_tag_keeps_no_other_tag_or_version_from_being_read_or_pushed(damaged, saved, tmp_path):
+    worse = load_judge(tmp_path / "worse")
+    for number, asked in enumerate(("@worse", f"@{version_of(worse)}", "@latest", "")):
+        assert pull_judge(f"{damaged}{asked}", tmp_path / f"pulled-{number}").spec.checksum == worse.spec.checksum
+    push_judge(saved("third", bias=0.75).folder, f"{damaged}@third")
+    done = CliRunner().invoke(app, ["tags", damaged])
+    assert json.loads(done.stdout)["tags"] == {**open_store(damaged).tags(), "production": None}
+    assert "production cannot be read; remove it, or promote a version" in done.stderr
+    for asked in (lambda: pull_judge(f"{damaged}@production", tmp_path / "p"),
+                  lambda: push_judge(worse.folder, f"{damaged}@production")):  # fmt: skip
+        with pytest.raises(InputError, match=r"production\.json .*; remove it, or promote a version"):
+            asked()
+
+
+def test_a_damaged_tag_is_moved_by_promoting_anyway_and_by_nothing_less(damaged):
+    for more, code, tagged in (([], 1, None), (["--anyway"], 0, open_store(damaged).tag("worse"))):
+        done = CliRunner().invoke(app, ["promote", f"{damaged}@worse", "--to", "production", *more])
+        assert (done.exit_code, open_store(damaged).tags()["production"]) == (code, tagged)
+        assert json.loads(done.stdout.splitlines()[-1])["ok"] is (code == 0)
+        assert "nothing to compare this judge with" in done.stderr
+
+
+def test_a_judge_that_can_no_longer_be_read_is_replaced_by_promoting_anyway(saved, tmp_path):
+    place = str(tmp_path / "models")
+    version = push_judge(saved("a").folder, f"{place}@production")["version"]
+    push_judge(saved("b", bias=0.5).folder, f"{place}@two")
+    (tmp_path / "models" / "versions" / version / JUDGE_FILE).unlink()
+    for more, code in (([], 1), (["--anyway"], 0)):
+        assert CliRunner().invoke(app, ["promote", f"{place}@two", "--to", "production", *more]).exit_code == code
+
+
+@pytest.mark.parametrize("to", ["a/b", "v1/", "-x", ""])
+def test_a_name_that_is_no_tag_is_not_promoted_to(saved, tmp_path, to):
+    place = str(tmp_path / "models")
+    push_judge(saved("a").folder, place)
+    done = CliRunner().invoke(app, ["promote", place, f"--to={to}"])
+    assert isinstance(done.exception, InputError)
+    assert set(open_store(place).tags()) == {"latest"}
+
+
 @pytest.fixture
 def hub(small_hub):
     """A function from words to (exit code, last line parsed) of the command line, against the small hub it holds."""
@@ -229,3 +279,27 @@ def test_a_repository_of_the_hub_keeps_each_judge_as_a_commit_and_gives_back_wha
     fetched = [line for line in hub.server.requests if "/resolve/" in line]
     assert fetched
     assert all(any(version in line for version in versions) for line in fetched)  # by commit, never by a moving name
+
+
+def test_a_tag_of_the_hub_that_cannot_be_moved_is_put_back_and_that_is_said(hub, saved):
+    versions = [
+        hub("push", saved(name, bias=bias).folder, f"hf://org/mine@{name}")[1]["version"]
+        for name, bias in (("a", 0.25), ("b", 0.5))
+    ]
+    assert hub("promote", "hf://org/mine@a", "--to", "production")[0] == 0
+    hub.server.untaggable.add(versions[1])
+    with pytest.raises(InputError, match=rf"could not be moved to {versions[1]}.*it names {versions[0]} now"):
+        open_store("hf://org/mine").set_tag("production", versions[1])
+    assert hub.server.tags["production"] == versions[0]
+    hub.server.untaggable.update(versions)
+    with pytest.raises(InputError, match=rf"may be gone: quality-judge promote hf://org/mine@{versions[0]} --to prod"):
+        open_store("hf://org/mine").set_tag("production", versions[1])
+
+
+def test_an_older_commit_of_the_hub_is_not_promoted_to_latest_which_is_the_head(hub, saved):
+    for name, bias in (("a", 0.25), ("b", 0.5)):
+        hub("push", saved(name, bias=bias).folder, f"hf://org/mine@{name}")
+    done = CliRunner().invoke(app, ["promote", "hf://org/mine@a", "--to", "latest"])
+    assert "push the judge again" in str(done.exception)
+    assert done.stdout == ""
+    assert hub("promote", "hf://org/mine@b", "--to", "latest")[0] == 0

@@ -25,7 +25,8 @@ filtered/`. Neither task logs nor XComs of these tasks hold row text.
 
 A task that crashed, was ended or met another run at its output is tried again; one whose check did not hold or whose
 input is bad is not. Any task may be cleared: Spark's outputs are replaced, and the judge that a run made stands while
-its labels and configuration are the same. With other labels, start a new run: a judge is never overwritten.
+its labels, configuration, rubric and unlabelled rows are the same. With others, start a new run: a judge is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def or_shipped(name: str, path: str) -> str:
 
 
 FALLBACKS: dict[str, str] = {}
-HOME = deployed("home", str(Path(__file__).resolve().parents[2]))
+HOME = deployed("home", str(Path(__file__).resolve().parent.parent.parent))
 PYTHON = deployed("python", "python3")
 SPARK = {
     "home": HOME,

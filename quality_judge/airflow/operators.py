@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar, NoReturn
 
 from quality_judge.airflow.outcome import Outcome, last_summary, numbers_of, summary_in
-from quality_judge.airflow.receipt import Receipt, request_of
+from quality_judge.airflow.receipt import Receipt, request_of, rubric_of
 from quality_judge.errors import MissingExtra
 
 try:
@@ -249,8 +249,9 @@ class TrainJudge(BaseOperator):
 
     def _receipt(self, ti: Any) -> Receipt:
         run = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        named = [*files(self.labels), *files(self.test_labels), *files(self.config)]
-        return Receipt(self.output_path, request_of(run, self.arguments(), named))
+        rubric = files((self.settings or {}).get("rubric", "")) or rubric_of(self.config)
+        named = [*files(self.labels), *files(self.test_labels), *files(self.config), *rubric]
+        return Receipt(self.output_path, request_of(run, self.arguments(), named, corpus=self.unlabelled))
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **(self.env_vars or {})}

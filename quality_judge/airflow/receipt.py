@@ -1,8 +1,9 @@
 """What a training task leaves beside its judge, so that another try of the same task run knows that judge as its own.
 
-A judge that stands already is taken for done only when this task run asked for the same one, with the same arguments
-and the same contents of the files it names, when its programme said that all was well, and when the folder passes
-`load_judge` with the fingerprint that was said. Anything else is left to the programme, which overwrites no judge.
+A judge that stands already is taken for done only when this task run asked for the same one, with the same arguments,
+the same contents of the files it names and of the rubric, and the same corpus, when its programme said that all was
+well, and when the folder passes `load_judge` with the fingerprint that was said. Anything else is left to the
+programme, which overwrites no judge.
 It knows neither Airflow nor what a judge holds.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +22,11 @@ from typing import Any
 from quality_judge.airflow.outcome import numbers_of
 
 VERIFY = "import sys; from quality_judge.judge import load_judge; print(load_judge(sys.argv[1]).fingerprint)"
+
+# Airflow's Python need not have a reader of YAML; the one line wanted is plain, or quoted.
+RUBRIC = re.compile(
+    r"""^["']?rubric["']?[ ]*:[ ]+(?:"([^"\n]+)"|'([^'\n]+)'|([^\s"'#].*?))[ ]*(?:[ ]\#.*)?$""", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,24 @@ class Receipt:
         return numbers if verified.returncode == 0 and verified.stdout.strip() == fingerprint else None
 
 
-def request_of(run: Sequence[object], arguments: Sequence[str], files: Iterable[str]) -> str:
-    """One hash over the task run, the programme's command line and the contents of the files it names."""
+def request_of(run: Sequence[object], arguments: Sequence[str], files: Iterable[str], *, corpus: str = "") -> str:
+    """One hash over the task run, the programme's command line, the contents of the files it names, and its corpus."""
     contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if Path(file).is_file()]
-    return hashlib.sha256(json.dumps([list(run), list(arguments), contents]).encode()).hexdigest()
+    asked = [list(run), list(arguments), contents, *_listed(corpus)]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def rubric_of(config: str) -> list[str]:
+    """The rubric file that a configuration names, from the configuration's folder; nothing where it names none."""
+    try:
+        found = RUBRIC.search(Path(config).read_text(encoding="utf-8")) if config else None
+    except (OSError, ValueError):
+        return []
+    return [str(Path(config).parent / next(filter(None, found.groups())))] if found else []
+
+
+def _listed(corpus: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file of a corpus, which is too large to be read for this; nothing without one."""
+    root = Path(corpus)
+    found = [] if not corpus else sorted(root.rglob("*")) if root.is_dir() else [root]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found if file.is_file()]

@@ -7,10 +7,13 @@ experts, `operating` is for who runs Spark, `starting` has the demo and `init`, 
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import typer
 
 from quality_judge.cli import judging, labels, operating, places, programmes, reading, starting  # noqa: F401  each adds to `app`
 from quality_judge.cli.app import app
+from quality_judge.cli.programmes import missing_extra
 from quality_judge.errors import QualityJudgeError
 from quality_judge.redact import redacted
 
@@ -22,5 +25,14 @@ def main() -> None:
     try:
         app()
     except QualityJudgeError as error:
-        typer.echo(redacted(f"error: {error}"), err=True)
-        raise SystemExit(error.exit_code) from None
+        _end(error)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        _end(missing)
+
+
+def _end(error: QualityJudgeError) -> NoReturn:
+    typer.echo(redacted(f"error: {error}"), err=True)
+    raise SystemExit(error.exit_code) from None

@@ -59,7 +59,8 @@ PROGRAMMES = {  # command -> programme, what it does, an example
 }  # fmt: skip
 EXTRA_OF = {
     "torch": "train", "transformers": "train", "safetensors": "train", "tokenizers": "train", "peft": "train",
-    "sklearn": "train", "pyspark": "spark", "pandas": "spark", "great_expectations": "expectations",
+    "accelerate": "train", "sklearn": "train", "pyspark": "spark", "pandas": "spark",
+    "great_expectations": "expectations",
 }  # fmt: skip
 FILE_SUFFIX = ".parquet"
 
@@ -104,15 +105,21 @@ def run_programme(command: str, arguments: Sequence[str]) -> NoReturn:
             _refuse_no_java()
         runpy.run_path(str(file), run_name="__main__")
     except ModuleNotFoundError as error:
-        extra = EXTRA_OF.get((error.name or "").partition(".")[0])
-        if extra is None:
+        missing = missing_extra(error)
+        if missing is None:
             raise
-        _refuse(MissingExtra(str(error.name).partition(".")[0], extra))
+        _refuse(missing)
     except ConfigError as error:
         _refuse(error)
     finally:
         CALLED_AS.reset(called_as)
     raise SystemExit(EXIT_DONE)
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
+    """What to install where a package of one of our extras is not there; None for any other module."""
+    package = (error.name or "").partition(".")[0]
+    return MissingExtra(package, EXTRA_OF[package]) if package in EXTRA_OF else None
 
 
 def _refuse(error: MissingExtra | ConfigError) -> NoReturn:

@@ -23,7 +23,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from quality_judge.bases import CACHE_VARIABLE, CONFIG_FILE, Base, converted_folder, find_base, packaged_gguf
+from quality_judge.archive import kept_from_others
+from quality_judge.bases import (
+    CACHE_VARIABLE,
+    CONFIG_FILE,
+    Base,
+    converted_folder,
+    find_base,
+    packaged_gguf,
+    user_cache,
+)
 from quality_judge.engine.quiet import quiet
 from quality_judge.errors import BaseModelError, MissingExtra
 
@@ -54,8 +63,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtra("gguf", "embedded")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.parent / f".{folder.name}.lock"):
+        if user_cache() in folder.parents:
+            kept_from_others(user_cache())  # unpacked judges lie in the same folder, and are refused in an open one
+        with _alone(kept_from_others(folder.parent) / f".{folder.name}.lock"):
             if not folder.is_dir():
                 _convert(gguf, folder)
     except OSError as error:

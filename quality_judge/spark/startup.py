@@ -19,6 +19,7 @@ from typing import Any
 
 import pyspark
 
+from quality_judge.archive import kept_from_others
 from quality_judge.bases import user_cache
 from quality_judge.errors import CheckFailed
 
@@ -74,8 +75,7 @@ def make_startup_archive(*, measured: bool = False) -> dict[str, Any]:
 
 
 def _recorded() -> Path:
-    folder = user_cache() / "spark"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = kept_from_others(kept_from_others(user_cache()) / "spark")  # unpacked judges lie in the same cache
     beside = folder / f".{os.getpid()}.jsa"
     try:
         _job_seconds(f"-XX:ArchiveClassesAtExit={beside} {QUIET}")

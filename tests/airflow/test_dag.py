@@ -103,6 +103,14 @@ def test_every_argument_in_the_dag_is_one_its_operator_takes():
         assert given <= parameters_of(call.func.id), call.func.id
 
 
+@pytest.mark.parametrize(("file", "home"), [("/dags/d.py", "/"), ("/d.py", "/"), ("/srv/qj/jobs/dags/d.py", "/srv/qj")])
+def test_the_dag_is_imported_from_a_folder_of_any_depth(file, home):
+    calls = [node for node in ast.walk(tree(DAG_FILE)) if isinstance(node, ast.Call)]
+    (asked,) = [call for call in calls if getattr(call.func, "id", "") == "deployed" and call.args[0].value == "home"]
+    default = compile(ast.Expression(asked.args[1]), str(DAG_FILE), "eval")
+    assert eval(default, {"Path": Path, "__file__": file}) == home
+
+
 def test_parsing_a_dag_imports_only_airflow_and_the_standard_library():
     allowed = {*sys.stdlib_module_names, "airflow", "quality_judge"}
     for path in (DAG_FILE, *OPERATORS.parent.glob("*.py"), ROOT / "quality_judge" / "errors.py"):

@@ -206,6 +206,26 @@ def test_training_that_is_run_again_after_its_judge_was_made_is_done_at_once(tmp
     assert task.execute(CONTEXT) == {"ok": True, "rows": 3, "made_before": True}
 
 
+@pytest.mark.parametrize("change", ["rubric", "rubric by setting", "corpus"])
+def test_a_judge_made_by_another_rubric_or_corpus_is_not_taken_for_done(tmp_path, stand_in, python, change):
+    for name in ("rubric.yaml", "other.yaml", "rows.jsonl"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "judge.yaml").write_text("name: mine\nrubric: rubric.yaml\n")
+    given = {"settings": {"rubric": str(tmp_path / "other.yaml")}} if change == "rubric by setting" else {}
+    task = train(
+        tmp_path, python=python, labels=["a.jsonl"], output_path=str(tmp_path / "judge"), **given,
+        config=str(tmp_path / "judge.yaml"), unlabelled=str(tmp_path / "rows.jsonl"),
+    )  # fmt: skip
+    stand_in("training/train_judge.py", MADE)
+    task.execute(CONTEXT)
+    stand_in("training/train_judge.py", REFUSED, 2)
+    assert task.execute(CONTEXT)["made_before"] is True
+    changed = {"rubric": "rubric.yaml", "rubric by setting": "other.yaml", "corpus": "rows.jsonl"}[change]
+    (tmp_path / changed).write_text("another")
+    with pytest.raises(AirflowFailException, match="never overwritten"):
+        task.execute(CONTEXT)
+
+
 @pytest.mark.parametrize("first", [(BELOW_BASELINE, 1), ("", 137)])
 def test_a_judge_of_a_training_that_failed_is_not_taken_for_done(tmp_path, stand_in, python, first):
     task = train(tmp_path, python=python, labels=["a.jsonl"], output_path=str(tmp_path / "judge"))

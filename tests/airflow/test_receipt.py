@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from quality_judge.airflow.receipt import Receipt, request_of
+from quality_judge.airflow.receipt import Receipt, request_of, rubric_of
 
 ROOT = __file__.rsplit("/tests/", 1)[0]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT}
@@ -84,3 +84,39 @@ def test_a_request_follows_the_run_the_arguments_and_what_the_files_hold(tmp_pat
     labels.write_text("two")
     others.append(request_of(RUN, ["--labels", "x"], [str(labels)]))
     assert len({one, *others}) == 4
+
+
+@pytest.mark.parametrize("corpus", ["rows.jsonl", "folder"])
+def test_a_request_follows_the_files_of_the_corpus_without_reading_them(tmp_path, corpus):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    file = tmp_path / ("rows.jsonl" if corpus == "rows.jsonl" else "folder/deep/rows.jsonl")
+    file.write_text("one")
+    file.chmod(0)
+
+    def request():
+        return request_of(RUN, [], [], corpus=str(tmp_path / corpus))
+
+    found = {request(), request()}
+    os.utime(file, ns=(1, 1))
+    found.add(request())
+    file.unlink()
+    found.add(request())
+    assert len(found) == 3
+    assert request_of(RUN, [], [], corpus="") == request_of(RUN, [], [])
+
+
+@pytest.mark.parametrize(
+    ("line", "rubric"),
+    [
+        ("rubric: rubric.yaml", "rubric.yaml"), ("rubric: ../r u#b.yaml   # in words", "../r u#b.yaml"),
+        ('"rubric": "a b.yaml"', "a b.yaml"), ("rubric : '评分.yaml' # x", "评分.yaml"), ("rubric:", None),
+        ("rubric: # none", None), ("  rubric: inner.yaml", None), ("# rubric: r.yaml", None), ("max_tokens: 8", None),
+    ],
+)  # fmt: skip
+def test_the_rubric_is_the_file_that_the_configuration_names_from_its_own_folder(tmp_path, line, rubric):
+    (tmp_path / "judge.yaml").write_text(f"name: mine\n{line}\nkind: scalar\n", encoding="utf-8")
+    assert rubric_of(str(tmp_path / "judge.yaml")) == ([str(tmp_path / rubric)] if rubric else [])
+
+
+def test_a_configuration_that_is_not_there_names_no_rubric(tmp_path):
+    assert rubric_of("") == rubric_of(str(tmp_path / "none.yaml")) == []

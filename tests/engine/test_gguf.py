@@ -1,6 +1,7 @@
 """GGUF: a base that comes as a GGUF file is converted once, exactly, to the same bytes everywhere."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from quality_judge import bases
+from quality_judge.archive import cache_folder
 from quality_judge.bases import PACKAGED, Packaged, converted_folder, find_base, packaged_gguf
 from quality_judge.engine.gguf import WEIGHTS_FILE, convert_gguf, ready_base
 from quality_judge.engine.weights import load_body, load_tokenizer
@@ -127,6 +129,17 @@ def test_a_packaged_file_is_converted_when_it_is_first_needed_and_never_again(ti
     assert (base.found_in, base.folder) == ("package", converted_folder(path))
     assert ready_base("some/gguf").weight_files[0].stat().st_mtime_ns == made
     assert bases.find_base("some/gguf").sha256() == base.sha256()
+
+
+def test_where_a_group_may_write_to_what_one_makes_the_cache_is_still_one_for_packed_judges(tiny_gguf, tmp_path):
+    path = tiny_gguf()
+    before = os.umask(0o002)
+    try:
+        convert_gguf(path, converted_folder(path))
+    finally:
+        os.umask(before)
+    assert cache_folder() == tmp_path / "cache"
+    assert converted_folder(path).parent.stat().st_mode & 0o022 == 0
 
 
 def test_processes_that_convert_at_once_leave_one_whole_folder(tiny_gguf, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quality_judge.archive import cache_folder
 from quality_judge.errors import CheckFailed
 from quality_judge.spark import startup
 
@@ -45,6 +46,21 @@ def test_another_java_or_spark_has_an_archive_of_its_own(cache, monkeypatch):
     archive(cache)
     monkeypatch.setenv("SPARK_HOME", "/opt/another-spark")
     assert startup.startup_options() == ""
+
+
+def test_where_a_group_may_write_to_what_one_makes_the_cache_is_still_one_for_packed_judges(cache, monkeypatch):
+    def write(options):
+        Path(re.search(r"ArchiveClassesAtExit=(\S+)", options)[1]).write_bytes(b"classes")
+
+    cache.rmdir()
+    cache.parent.rmdir()
+    monkeypatch.setattr(startup, "_job_seconds", write)
+    before = os.umask(0o002)
+    try:
+        startup.make_startup_archive()
+    finally:
+        os.umask(before)
+    assert cache_folder() == cache.parent
 
 
 @pytest.mark.slow
