@@ -19,7 +19,7 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from quality_judge.card import write_beside
+from quality_judge.card import local_path, write_beside
 from quality_judge.errors import ConfigError
 from quality_judge.labels import flatten, load_labels
 from quality_judge.programme import parser, run
@@ -31,6 +31,7 @@ from quality_judge.spark.select import STRATEGIES, Other, rows_for_labels
 
 def main(options: Namespace) -> dict[str, Any]:
     """Reads, chooses, writes; returns the summary."""
+    local_path(options.output)
     if options.count < 1:
         raise ConfigError(f"--count {options.count}: expected 1 or more")
     if options.strategy == "stratified" and not options.stratum:

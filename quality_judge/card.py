@@ -84,7 +84,7 @@ def write_beside(path: str | Path, text: str) -> None:
 
     A folder that is not there is made. Raises InputError for a path on another file system.
     """
-    path = _on_this_machine(path)
+    path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -94,7 +94,7 @@ def write_beside(path: str | Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _on_this_machine(path: str | Path) -> Path:
+def local_path(path: str | Path) -> Path:
     """The path without its `file://`. Raises InputError for one on another file system."""
     text = LOCAL_FILE.sub("/", str(path), count=1)
     if ELSEWHERE.match(text):

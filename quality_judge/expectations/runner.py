@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 import time
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from quality_judge.card import local_path, write_beside
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, registered
 
@@ -27,8 +27,6 @@ POSITION = "quality_judge_position"
 PARAMETER = "$PARAMETER"
 ANSI = "spark.sql.ansi.enabled"
 COLUMNS = ("column", "slice_column", "code_column")  # the arguments that name a column to be read
-LOCAL_FILE = re.compile(r"^file:(?:///|/(?!/))")
-ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost one of two slashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +66,11 @@ class ValidationReport:
     def write(self, path: str | Path) -> Path:
         """Writes the report as JSON beside `path`, on this machine, and renames it into place; returns where it is."""
         path = local_path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False, default=str) + "\n", "utf-8")
-            beside.replace(path)
+            write_beside(path, json.dumps(self.to_dict(), indent=2, allow_nan=False, default=str) + "\n")
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise InputError(f"the report cannot be written to {path}: {error.strerror}; name a new file") from error
         return path
-
-
-def local_path(path: str | Path) -> Path:
-    """Where a report goes: the path without its `file://`. Raises InputError for a path on another file system."""
-    text = LOCAL_FILE.sub("/", str(path), count=1)
-    if ELSEWHERE.match(text):
-        raise InputError(f"the report is written on this machine; got {path}; give a local path and copy it from there")
-    return Path(text)
 
 
 def validate(frame: Any, suite: SuiteSpec, *, parameters: Mapping[str, Any] | None = None) -> ValidationReport:

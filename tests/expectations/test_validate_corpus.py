@@ -160,5 +160,5 @@ def test_a_damaged_file_in_one_of_the_four_folders_is_named_and_a_missing_folder
 
 def test_a_report_for_another_file_system_is_refused_before_anything_is_read(job):
     given = Namespace(output="s3a://bucket/report.json", suite="none.yaml", reference=None, scored="none")
-    with pytest.raises(InputError, match=r"the report is written on this machine; got s3a://bucket/report\.json"):
+    with pytest.raises(InputError, match=r"the file is written on this machine; got s3a://bucket/report\.json"):
         job.main(given)

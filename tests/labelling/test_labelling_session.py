@@ -69,9 +69,7 @@ def test_the_page_and_the_command_say_the_same_of_how_far_experts_agree(session,
     preferring(begun, "Ann", contrary={0})
     said = preferring(begun, "Bo", contrary={1})
     found = check_labels(load_labels([tmp_path / "labels.jsonl"])).agreement
-    shared, alpha = (
-        (found.shared_rows, found.alpha) if mode == "good-bad" else (found.shared_orders, found.order_alpha)
-    )
+    shared, alpha = (found.shared_rows, found.alpha) if mode == "good-bad" else (found.shared_orders, found.order_alpha)
     assert said == {"rows": SHARED, "alpha": pytest.approx(alpha)}
     assert shared == SHARED
     if mode == "pair":  # of 20 pairs they say the same of 18, nearly always that the first text is better
