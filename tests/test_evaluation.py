@@ -275,7 +275,8 @@ def drawing(judge, scorer):
     kept = [row for row, score in zip(rows, scores, strict=True) if score >= cut][:40]
     dropped = [row for row, score in zip(rows, scores, strict=True) if score < cut][:20]
     texts = [frozenset(("", row.completion) for row in side) for side in (kept, dropped)]
-    return Drawing(judge.fingerprint, cut, cut, *texts, {"kept": 400, "dropped": 600}), kept, dropped
+    sizes = {"kept": 400, "dropped": 600}
+    return Drawing(judge.fingerprint, cut, cut, *texts, sizes, sizes), kept, dropped
 
 
 def test_fresh_labels_certify_the_cut_they_were_drawn_at_and_leave_every_score_as_it_was(judge, drawing, tmp_path):
