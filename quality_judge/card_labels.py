@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quality_judge.markdown import count, counted, number, plain, short, table, with_interval
-from quality_judge.metrics_file import MOST_UNLIKE, finite, interval
+from quality_judge.metrics_file import finite, unlike
 
 NO_SPLITS = ("agreement", "suspects", "likeness")
 
@@ -60,10 +60,8 @@ def _likeness(found: Mapping[str, Any]) -> str:
         f"{with_interval(found, 'roc_auc')}; length alone {number(found.get('length_only'))}. Labels drawn from the "
         "corpus at random have .5."
     )
-    bounds = interval(found, "roc_auc")
-    unlike = bounds is not None and bounds[0] > MOST_UNLIKE
     warning = " **The labels are unlike the corpus: probabilities and certificate hold for rows like the labels.**"
-    return text + warning * unlike
+    return text + warning * unlike(found)
 
 
 def _agreement(agreement: Mapping[str, Any]) -> str:

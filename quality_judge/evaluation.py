@@ -201,12 +201,17 @@ def _usable(scored: ScoredLabels) -> tuple[np.ndarray, np.ndarray]:
     at = scored.flat.labelled
     at = at[~np.isnan(scored.raw[at])]
     good = scored.flat.label[at] == 1
+    refuse_too_few(good)
+    return scored.raw[at], good
+
+
+def refuse_too_few(good: np.ndarray) -> None:
+    """Raises LabelError when labels, bool (n,), are too few to calibrate by, or all of one class."""
     if missing := labels_missing(int(good.sum()), int((~good).sum())):
         raise LabelError(
-            f"{len(at)} labelled texts to calibrate on; at least {MIN_STATED_LABELS} of both classes are needed: "
+            f"{len(good)} labelled texts to calibrate on; at least {MIN_STATED_LABELS} of both classes are needed: "
             f"label {missing} more"
         )
-    return scored.raw[at], good
 
 
 def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels, np.ndarray]:

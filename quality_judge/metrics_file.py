@@ -70,19 +70,24 @@ def best_baseline(metrics: Mapping[str, Any], name: str = "roc_auc") -> tuple[st
 
 
 def label_faults(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
-    """What its owner should know of the labels, worst of all that they are no fair sample of what is judged.
+    """name -> value of what its owner should know of the labels; only what is beyond its limit.
 
-    unread: the share of a labelled text's tokens that the base does not know. cut: of labelled texts that are longer
-    than what is read. unlike: the ROC AUC by which they are told from the corpus. Only what is beyond its limit.
+    unread: the share of a labelled text's tokens that the base does not know. cut: the share of labelled texts that are
+    longer than what is read. unlike: the ROC AUC by which they are told from the corpus, see `unlike`.
     """
     training, alike = judge.get("training") or {}, (metrics.get("labels") or {}).get("likeness") or {}
-    bounds = interval(alike, "roc_auc")
     found = {
         "unread": (finite(training.get("unknown_tokens")), MOST_UNREAD),
         "cut": (finite(training.get("cut_texts")), MOST_CUT),
-        "unlike": (finite(alike.get("roc_auc")) if bounds and bounds[0] > MOST_UNLIKE else None, MOST_UNLIKE),
+        "unlike": (finite(alike.get("roc_auc")) if unlike(alike) else None, MOST_UNLIKE),
     }
     return {name: value for name, (value, most) in found.items() if value is not None and value > most}
+
+
+def unlike(likeness: Mapping[str, Any]) -> bool:
+    """Whether labels can be told from the corpus better than chance lets labels that were drawn from it at random."""
+    bounds = interval(likeness, "roc_auc")
+    return bounds is not None and bounds[0] > MOST_UNLIKE
 
 
 def observed(certificate: Mapping[str, Any]) -> float | None:

@@ -33,7 +33,7 @@ from quality_judge.untrusted import bounded_text
 
 WARM_ROWS = 64
 BAR = 40
-MOST_UNREAD = 0.5  # of a row's tokens; a judge scores a row beyond that by the little it sees
+HARDLY_READ = 0.5  # of a row's tokens; a judge scores a row beyond that by the little it sees
 
 
 def make_plan(
@@ -78,7 +78,8 @@ def _measured(scorer: Scorer, texts: pa.Array, prompts: pa.Array | None) -> dict
 
 
 def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None, cluster: np.ndarray) -> dict[str, Any]:
-    """The lengths of the rows that can be scored, as the model sees them: mean, histogram by bucket, padding."""
+    """The lengths of the rows that can be scored, as the model sees them: mean, histogram by bucket, padding; and
+    how many of these rows are HARDLY_READ."""
     encoding = judge.spec.encoding
     bounds = {"head_bytes": encoding.head_bytes, "tail_bytes": encoding.tail_bytes}
     read = read_texts(texts, **bounds)
@@ -97,7 +98,7 @@ def _tokens(judge: Judge, texts: pa.Array, prompts: pa.Array | None, cluster: np
         "mean_tokens_95": None if interval is None else interval[1] - mean, "max_tokens": encoding.max_tokens,
         "histogram": {str(edge): int(count) for edge, count in zip(edges, counts, strict=True)},
         "padding": 1 - int(lengths.sum()) / computed if computed else 0.0,
-        "unread_rows": int((unknown_shares(tokenizer_json, content) > MOST_UNREAD).sum()),
+        "unread_rows": int((unknown_shares(tokenizer_json, content) > HARDLY_READ).sum()),
     }  # fmt: skip
 
 

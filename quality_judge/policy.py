@@ -180,7 +180,7 @@ class ResolvedPolicy:
     """A policy in plain numbers.
 
     slices: value of slice_column to (keep_at, drop_below).   on_flags: flag to the decision it lowers to, as in FLAGS.
-    by_order: the judge states no probability, and what is ranked are its raw scores (see `order_of`).
+    by_order: the judge states no probability, and what is ranked are its raw scores (see `scores.order_of`).
     """
 
     name: str
@@ -276,11 +276,6 @@ def rank_cut(bin_counts: Any, bin_lows: Any, wanted: float) -> float:
     held = np.cumsum(counts[::-1])[::-1]
     fits = np.flatnonzero(held <= wanted)
     return float(lows[fits[0]]) if len(fits) else math.inf
-
-
-def order_of(raw: Any) -> Any:
-    """Raw scores, any real numbers, as numbers in (0, 1) of the same order: what a judge that only orders ranks by."""
-    return 0.5 + 0.5 * raw / (1 + abs(raw))
 
 
 def shown(threshold: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,3 +95,8 @@ def spelled(marks: np.ndarray, names: Sequence[str]) -> list[list[str]]:
     for row, column in zip(*np.nonzero(marks), strict=True):
         lists[row].append(names[column])
     return lists
+
+
+def order_of(raw: Any) -> Any:
+    """Raw scores, any real numbers, as numbers in (0, 1) of the same order: what a judge that only orders ranks by."""
+    return 0.5 + 0.5 * raw / (1 + abs(raw))

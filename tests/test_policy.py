@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from quality_judge.config import conf_folder, parse
 from quality_judge.errors import ConfigError, InputError
-from quality_judge.policy import Policy, ResolvedPolicy, decide, order_of, rank_cut, shown
-from quality_judge.scores import CODES, DECISIONS, FLAGS, OK
+from quality_judge.policy import Policy, ResolvedPolicy, decide, rank_cut, shown
+from quality_judge.scores import CODES, DECISIONS, FLAGS, OK, order_of
 
 UNIT = st.integers(0, 20).map(lambda step: step / 20)
 ROWS = st.lists(

@@ -19,12 +19,10 @@ from typing import Any
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.distillation import drawn_rows, teacher_agreement, teacher_labels, teacher_threshold
 from quality_judge.engine.scorer import load_scorer
-from quality_judge.errors import LabelError
-from quality_judge.evaluation import recalibrated, save_with_report, score_labels
+from quality_judge.evaluation import recalibrated, refuse_too_few, save_with_report, score_labels
 from quality_judge.judge import load_judge, refuse_existing
 from quality_judge.labels import LabelSet, clean_labels, flatten, load_labels, split_labels
 from quality_judge.programme import as_typed, parser, progress_bars, run, tell
-from quality_judge.stats.calibration import MIN_STATED_LABELS, labels_missing
 from quality_judge.stats.certificate import Targets
 from quality_judge.tables import read_table
 from quality_judge.train.fit import fit_judge
@@ -39,8 +37,9 @@ def main(options: Namespace) -> dict[str, Any]:
     refuse_existing(options.output)
     config = load_judge_config(options.config, options.set)
     experts = clean_labels(load_labels(options.labels))[0] if options.labels else None
-    if experts is not None:
-        refuse_too_few(experts)
+    if experts is not None:  # before hours go into training
+        flat = flatten(experts)
+        refuse_too_few(flat.label[flat.labelled] == 1)
     labels, said = taught(options, experts, seed=config.train.seed)
     labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
     with progress_bars() as progress, tempfile.TemporaryDirectory() as scratch:
@@ -69,17 +68,6 @@ def main(options: Namespace) -> dict[str, Any]:
         "threshold": student.spec.threshold, "certified": student.spec.thresholds.get("certified") is not None,
         "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
-
-
-def refuse_too_few(experts: LabelSet) -> None:
-    """Nothing, or the LabelError that calibrating by these labels would end in: said before hours go into training."""
-    flat = flatten(experts)
-    good = flat.label[flat.labelled] == 1
-    if missing := labels_missing(int(good.sum()), int((~good).sum())):
-        raise LabelError(
-            f"{len(good)} labelled texts to calibrate on; at least {MIN_STATED_LABELS} of both classes are needed: "
-            f"label {missing} more"
-        )
 
 
 def taught(options: Namespace, experts: LabelSet | None, *, seed: int) -> tuple[LabelSet, dict[str, Any]]:

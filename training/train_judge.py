@@ -38,7 +38,7 @@ from quality_judge.evaluation import (
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
-from quality_judge.metrics_file import best_baseline, label_faults
+from quality_judge.metrics_file import best_baseline, unlike
 from quality_judge.programme import as_typed, frames, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Targets
 from quality_judge.train.audit import Audit, audit_labels
@@ -132,8 +132,7 @@ def drawn_alike(fitted: Fitted, held_out: ScoredLabels, unlabelled: Column) -> d
     labelled = [*fitted.examples.texts, *read_for(fitted.encoding, held_out.flat.completions)]
     found = likeness(labelled, read_for(fitted.encoding, unlabelled))
     if found is not None:
-        unlike = "unlike" in label_faults({}, {"labels": {"likeness": found}})
-        so = "; what is promised holds for rows like the labels: label rows drawn at random from it" * unlike
+        so = "; what is promised holds for rows like the labels: label rows drawn at random from it" * unlike(found)
         tell(f"labels against the corpus: told apart with a ROC AUC of {found['roc_auc']:.3f}, drawn at random .5{so}")
     return found
 

@@ -137,7 +137,7 @@ def _score(policy: ResolvedPolicy) -> Column:
     if not policy.by_order:
         return F.col(SCORE_COLUMN)
     raw = F.col(RAW_COLUMN)
-    return 0.5 + 0.5 * raw / (1 + F.abs(raw))  # as policy.order_of
+    return 0.5 + 0.5 * raw / (1 + F.abs(raw))  # as scores.order_of
 
 
 def _outcome(decision: str, reason: str) -> Column:

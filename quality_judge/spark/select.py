@@ -83,7 +83,7 @@ def rows_for_labels(
     if strategy == "kept":
         keep_at, drop_below = _checked_cuts(cuts)
         _refuse_two_judges(shown)
-        return _by_cut(shown, texts, count, keep_at, drop_below)
+        return _told(shown, *_by_cut(texts, count, keep_at, drop_below))
     distance = F.abs(F.col(SCORE_COLUMN) - F.lit(0.5 if threshold is None else threshold))
     if strategy == "review":
         return _band(shown, texts, count, distance, cuts)
@@ -161,21 +161,22 @@ def _stratified(texts: DataFrame, count: int) -> dict[int, tuple[str, float]]:
 
 
 def _by_cut(
-    shown: DataFrame, texts: DataFrame, count: int, keep_at: float, drop_below: float
-) -> list[dict[str, object]]:
-    """Rows of either side of the cut, with how many texts and rows that side has, and how many were drawn of it."""
+    texts: DataFrame, count: int, keep_at: float, drop_below: float
+) -> tuple[dict[int, tuple[str, float]], dict[int, dict[str, object]]]:
+    """Texts of either side of the cut, and of each how many texts and rows its side has and how many were drawn."""
     score, below = F.col(SCORE_COLUMN), round(DROPPED_SHARE * count)
     sides = {KEPT: (texts.where(score >= keep_at), count - below), DROPPED: (texts.where(score < drop_below), below)}
-    found: list[dict[str, object]] = []
+    chosen: dict[int, tuple[str, float]] = {}
+    marks: dict[int, dict[str, object]] = {}
     for side, (inside, wanted) in sides.items():
         n, rows = inside.agg(F.count("*"), F.coalesce(F.sum(COPIES), F.lit(0))).collect()[0]
         if n == 0 and side == KEPT:
             raise CorpusError(f"no row has a score of {keep_at:g} or more; choose a lower cut")
         keys = _keys(inside.orderBy(KEY), wanted)
+        chosen |= dict.fromkeys(keys, (side, min(1.0, wanted / n) if n else 0.0))
         said = {KEEP_AT: keep_at, DROP_BELOW: drop_below, DRAWN: len(keys), TEXTS: n, ROWS: rows}
-        chance = min(1.0, wanted / n) if n else 0.0
-        found += [row | said for row in _told(shown, dict.fromkeys(keys, (side, chance)))]
-    return found
+        marks |= dict.fromkeys(keys, said)
+    return chosen, marks
 
 
 def _refuse_two_judges(shown: DataFrame) -> None:

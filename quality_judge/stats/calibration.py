@@ -18,6 +18,7 @@ import numpy as np
 from scipy.special import expit, log_expit
 
 from quality_judge.errors import InputError, unknown
+from quality_judge.scores import order_of
 from quality_judge.stats.metrics import Array, checked
 
 MIN_LABELS = 8  # to fit a curve at all, as in the folds of a cross-fit
@@ -75,8 +76,8 @@ class Calibration:
                 found = expit(self.slope * ((values - self.center) / self.scale) + self.bias)
         else:
             steps = np.interp(values, self.knots_raw, self.knots_probability)
-            bounded = np.clip(values, -MOST_RAW, MOST_RAW)
-            found = (1 - RISE) * steps + RISE * (0.5 + 0.5 * bounded / (1 + np.abs(bounded)))
+            bounded = np.clip(values, -MOST_RAW, MOST_RAW)  # infinity over infinity is no number
+            found = (1 - RISE) * steps + RISE * order_of(bounded)
         return np.clip(found, EDGE, 1 - EDGE)
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from quality_judge.engine.weights import load_tokenizer, position_limit
 from quality_judge.errors import ConfigError
 from quality_judge.judge_spec import Encoding, Lora, Stack
 from quality_judge.labels import LabelSet
-from quality_judge.metrics_file import MOST_CUT, MOST_UNREAD
+from quality_judge.metrics_file import label_faults
 from quality_judge.rubric import NO_RUBRIC, Rubric
 from quality_judge.train.checkpoint import Checkpoints, run_key
 from quality_judge.train.examples import Examples, build_examples, category_names, read_for
@@ -46,15 +46,13 @@ MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
 LEAST_GAIN = 0.01  # of the order of unseen labels, for another base than the first
-UNREAD = (
-    "of the tokens of a labelled text {share:.0%} are unknown to {base}, which reads nothing of them: name a base of "
-    "their language (--set base=…), or have one tried beside it that reads bytes (--set "
-    "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')"
-)
-CUT = (
-    "{share:.0%} of the labelled texts are longer than {most} tokens and read in part, where experts may have read "
-    "all: --set max_tokens=… reads more at a higher cost, as far as the base can"
-)
+WARNINGS = {  # by their name in `label_faults`
+    "unread": "of the tokens of a labelled text {share:.0%} are unknown to {base}, which reads nothing of them: name a "
+    "base of their language (--set base=…), or have one tried beside it that reads bytes (--set "
+    "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')",
+    "cut": "{share:.0%} of the labelled texts are longer than {most} tokens and read in part, where experts may have "
+    "read all: --set max_tokens=… reads more at a higher cost, as far as the base can",
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def fit_judge(
         "folds": int(folds.max() + 1),
         "cross_fitted": bool((folds >= 0).all()), "out_of_fold": {
             "judge": order_score(examples, raw, folds >= 0), **attempt.surface_score(), **fitter.scores,
-        }, **attempt.surface_note, **tried, **note, "unknown_tokens": attempt.unread, "cut_texts": attempt.cut_share(),
+        }, **attempt.surface_note, **tried, **note, **attempt.read(),
         "warnings": [*attempt.warnings(), *note.get("warnings", ())],
         "settings": config.train.model_dump(mode="json"), "seconds": time.perf_counter() - started,
     }  # fmt: skip
@@ -150,17 +148,17 @@ class _Attempt:
 
     def warnings(self) -> list[str]:
         """What the owner of the labels should know of what is read of them."""
-        found = []
-        if self.unread > MOST_UNREAD:
-            found.append(UNREAD.format(share=self.unread, base=self.base.id))
-        if self.cut_share() > MOST_CUT:
-            most = min(self.config.max_tokens, self.encoding.max_tokens)
-            found.append(CUT.format(share=self.cut_share(), most=most))
-        return found
+        most = min(self.config.max_tokens, self.encoding.max_tokens)
+        return [
+            WARNINGS[name].format(share=share, base=self.base.id, most=most)
+            for name, share in label_faults({"training": self.read()}, {}).items()
+        ]
 
-    def cut_share(self) -> float:
-        """The share of the labelled texts that fill all the tokens there are, and so were cut."""
-        return float((self.given.tokens.lengths >= self.encoding.max_tokens).mean())
+    def read(self) -> dict[str, float]:
+        """The share of a labelled text's tokens that are unknown, and of labelled texts that fill all tokens there are,
+        and so were cut."""
+        cut = self.given.tokens.lengths >= self.encoding.max_tokens
+        return {"unknown_tokens": self.unread, "cut_texts": float(cut.mean())}
 
     def copies_note(self) -> dict[str, int]:
         """How many texts were learnt from that nobody labelled; nothing where there are none."""

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from quality_judge.errors import CorpusError
-from quality_judge.policy import Policy, decide, order_of
-from quality_judge.scores import CODES, DECISION_COLUMN, FLAGS, KEEP, REASON_COLUMN, UNSCORED
+from quality_judge.policy import Policy, decide
+from quality_judge.scores import CODES, DECISION_COLUMN, FLAGS, KEEP, REASON_COLUMN, UNSCORED, order_of
 from quality_judge.spark import apply_policy
 from quality_judge.spark.filter import RANK_BINS, find_rank_cut
 
