@@ -19,8 +19,8 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from quality_judge.card import local_path, write_beside
 from quality_judge.errors import ConfigError
+from quality_judge.files import local_path, write_beside
 from quality_judge.labels import flatten, load_labels
 from quality_judge.programme import parser, run
 from quality_judge.spark import read_corpus, spark_session

@@ -16,9 +16,9 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from quality_judge.card import local_path
 from quality_judge.errors import CorpusError, UnreadableFile
 from quality_judge.expectations import SuiteSpec, ValidationReport, load_suite, validate
+from quality_judge.files import local_path
 from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_FOLDERS
 from quality_judge.spark.corpus import read_corpus

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 from quality_judge.card_audits import redteam_in_words, shortcuts_in_words
 from quality_judge.card_labels import labels_in_words, teacher_in_words
 from quality_judge.errors import InputError
+from quality_judge.files import write_beside
 from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.markdown import calibration_plot, percent
 from quality_judge.markdown import count as _count
@@ -37,8 +37,6 @@ LIMITS = (
 )
 LEAST_UNREAD = 0.01
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-LOCAL_FILE = re.compile(r"^file:(?:///|/(?!/))")
-ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost one of two slashes
 
 
 def render_card(judge: Mapping[str, Any], metrics: Mapping[str, Any], labels: Mapping[str, Any]) -> str:
@@ -77,31 +75,6 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
     if wrong is not None:
         raise InputError(f"metrics: {wrong} is not a finite number; write null where a metric does not apply")
     write_beside(path, json.dumps(metrics, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-
-
-def write_beside(path: str | Path, text: str) -> None:
-    """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen.
-
-    A folder that is not there is made. Raises InputError for a path on another file system.
-    """
-    path = local_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def local_path(path: str | Path) -> Path:
-    """The path without its `file://`. Raises InputError for one on another file system."""
-    text = LOCAL_FILE.sub("/", str(path), count=1)
-    if ELSEWHERE.match(text):
-        raise InputError(
-            f"the file is written on this machine; got {path}; give a local path, and copy the file from there"
-        )
-    return Path(text)
 
 
 def _front_matter(judge: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from quality_judge.card import write_beside
 from quality_judge.config import Strict, parse
 from quality_judge.errors import InputError, JudgeError
+from quality_judge.files import write_beside
 from quality_judge.judge import Judge
 from quality_judge.stats.certificate import Certificate
 from quality_judge.untrusted import bounded_json

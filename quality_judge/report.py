@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from quality_judge.card import write_beside
 from quality_judge.errors import InputError, unknown
+from quality_judge.files import write_beside
 from quality_judge.metrics_file import observed
 from quality_judge.pages import LANGUAGES, metric_table, partial, render, short, thresholds, uncovered
 from quality_judge.profile import ScoreProfile

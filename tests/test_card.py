@@ -3,14 +3,13 @@
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality_judge.card import render_card, write_beside, write_card, write_metrics
+from quality_judge.card import render_card, write_card, write_metrics
 from quality_judge.errors import InputError
 from quality_judge.markdown import PLOT_COLUMNS, calibration_plot
 from quality_judge.metrics_file import METRICS, best_baseline, contenders, metric_names
@@ -288,23 +287,6 @@ def test_metrics_that_are_no_numbers_are_refused_by_name(tmp_path, wrong):
     with pytest.raises(InputError, match=r"metrics\.test\.roc_auc_ci\.1 is not a finite number"):
         write_metrics(tmp_path / "metrics.json", {"test": {"roc_auc_ci": [0.1, wrong]}})
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["s3a://bucket/rows.jsonl", Path("s3a://bucket/rows.jsonl"), Path("hdfs://nn/rows.jsonl"), "file://nn/rows.jsonl"],
-)
-def test_a_path_on_another_file_system_is_refused_and_makes_no_folder_of_that_name(tmp_path, monkeypatch, path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"written on this machine; got .*rows\.jsonl; give a local path"):
-        write_beside(path, "{}\n")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("kind", [str, Path])
-def test_a_file_uri_is_a_path_on_this_machine(tmp_path, kind):
-    write_beside(kind((tmp_path / "rows.jsonl").as_uri()), "{}\n")
-    assert (tmp_path / "rows.jsonl").read_text() == "{}\n"
 
 
 def test_metrics_and_card_are_written_whole(tmp_path):

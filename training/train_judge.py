@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quality_judge.card import write_beside
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.corpus_sample import sample_corpus
 from quality_judge.engine.scorer import load_scorer
@@ -35,6 +34,7 @@ from quality_judge.evaluation import (
     score_labels,
     shortcuts,
 )  # fmt: skip
+from quality_judge.files import write_beside
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels

@@ -72,8 +72,8 @@ def export_rows(
     predict: Annotated[bool, typer.Option(help="show the judge's verdict to the experts; it sways them")] = False,
 ) -> None:
     """Rows as tasks or a sheet.  Example: quality-judge labels export rows.jsonl --format csv --output rows.csv"""
-    from quality_judge.card import write_beside
-    from quality_judge.labels.label_studio import setup, tasks
+    from quality_judge.files import write_beside
+    from quality_judge.labels.label_studio_tasks import setup, tasks
     from quality_judge.labels.sheet import sheet
 
     if format not in ("label-studio", "csv"):
@@ -101,7 +101,7 @@ def import_files(
     encoding: Annotated[str, typer.Option(help="of spreadsheets, such as gb18030")] = "utf-8",
 ) -> None:
     """Labels of other tools as one file.  Example: quality-judge labels import export.json --output labels.jsonl"""
-    from quality_judge.card import write_beside
+    from quality_judge.files import write_beside
     from quality_judge.labels.imported import Reading, import_labels
 
     known = {question.key: question for question in read_questions(rows)[1]} if rows else {}

@@ -25,7 +25,7 @@ def card(
     language: Language = "en",
 ) -> None:
     """Prints a judge's card, or writes it as a page.  Example: quality-judge card judges/mine-1 --html card.html"""
-    from quality_judge.card import write_beside
+    from quality_judge.files import write_beside
     from quality_judge.judge_page import render_judge_page
 
     loaded = load_judge(judge)
@@ -46,8 +46,8 @@ def compare(
     language: Language = "en",
 ) -> None:
     """Two judges, or two runs, side by side.  Example: quality-judge compare judges/a judges/b --html c.html"""
-    from quality_judge.card import write_beside
     from quality_judge.comparison import compare, read_side, render_comparison
+    from quality_judge.files import write_beside
 
     first, second = read_side(a), read_side(b)
     for part, lines in compare(first, second).items():

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from quality_judge.card import local_path, write_beside
 from quality_judge.errors import CorpusError, InputError
 from quality_judge.expectations.suites import ExpectationSpec, SuiteSpec, registered
+from quality_judge.files import local_path, write_beside
 
 POSITION = "quality_judge_position"
 PARAMETER = "$PARAMETER"

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quality_judge.card import write_beside
 from quality_judge.errors import InputError, RunConflict
+from quality_judge.files import write_beside
 
 JOURNAL_SUFFIX = ".journal"
 ANSWER, SKIP, UNDO = "answer", "skip", "undo"

@@ -1,8 +1,7 @@
-"""Label Studio: questions become its tasks and its labelling set-up, its exported annotations become answers.
+"""What Label Studio exports, read: its annotations become answers.
 
-It reads both forms that Label Studio exports, JSON and JSON-MIN, as version 1.23 writes them: one choice or several,
-rating, pairwise, ranker, taxonomy, and a text area as a note. It needs no package of theirs, and does not know what
-becomes of the labels.
+It reads both forms, JSON and JSON-MIN, as version 1.23 writes them: one choice or several, rating, pairwise, ranker,
+taxonomy, and a text area as a note. It needs no package of theirs, and does not know what becomes of the labels.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from quality_judge.errors import InputError
+from quality_judge.labels.label_studio_tasks import CATEGORIES, NO_CATEGORY, ROW, VERDICT
 from quality_judge.labels.questions import (
     CATEGORY,
     GOOD_BAD,
@@ -26,12 +25,10 @@ from quality_judge.labels.questions import (
 )
 from quality_judge.rubric import Rubric
 from quality_judge.samples import COMPLETION, COMPLETIONS, GROUP, PROMPT, ROW_ID, SOURCE, TEXT
-from quality_judge.scores import SCORE_COLUMN
 
-ROW = "row"  # where a task of ours carries the other columns of its row
 NOTES = (NOTE, "why", "comment", "reason", "备注")
-NONE = ("none", "无", "clean")
-OWN_CONTROLS = {"verdict": GOOD_BAD, "categories": CATEGORY}  # what `setup` calls its choices, and what they say
+NONE = (NO_CATEGORY, "无", "clean")
+OWN_CONTROLS = {VERDICT: GOOD_BAD, CATEGORIES: CATEGORY}
 # Kinds of control, the one that counts first, and what several are called. plain: a choice in JSON-MIN, maybe data.
 SELECTED, RANKER, TAXONOMY, CHOICES, PLAIN, RATING = "selected", "ranker", "taxonomy", "choices", "plain", "rating"
 KINDS = {
@@ -84,46 +81,6 @@ class Said:
             self.put(RANKER, name, {bucket: _strings(ids) for bucket, ids in value[RANKER].items()})
         if isinstance(value.get(TAXONOMY), list):
             self.put(TAXONOMY, name, [path[-1] for path in map(_strings, value[TAXONOMY]) if path])
-
-
-def tasks(questions: Sequence[Question], mode: str, rubric: Rubric, *, predict: bool = False) -> list[dict[str, Any]]:
-    """Tasks to import: the texts, and under `row` the other columns, but never the score, which would lead the expert.
-
-    predict: with the judge's verdict on each text as a pre-annotation, where it has a score (mode good-bad).
-    """
-    made = []
-    for question in questions:
-        task: dict[str, Any] = {"data": _data(question, mode)}
-        score = question.cells.get(SCORE_COLUMN)
-        if predict and mode == GOOD_BAD and isinstance(score, int | float):
-            word = rubric.good if score >= 0.5 else rubric.bad
-            value = {"choices": [word]}
-            result = {"from_name": "verdict", "to_name": TEXT, "type": "choices", "value": value}
-            task["predictions"] = [{"model_version": "quality-judge", "score": float(score), "result": [result]}]
-        made.append(task)
-    return made
-
-
-def setup(mode: str, rubric: Rubric) -> str:
-    """The labelling set-up (XML) for tasks of that mode. Raises InputError for categories that the rubric lacks."""
-    if mode == CATEGORY and not rubric.categories:
-        raise InputError(f"the rubric {rubric.name!r} has no categories; give one that has")
-    head = f"<Header value={quoteattr(rubric.criteria)} size='6'/>\n  <Text name='prompt' value='$prompt'/>"
-    text = "<Text name='text' value='$completion'/>"
-    verdicts = "".join(f"<Choice value={quoteattr(word)}/>" for word in (rubric.good, rubric.bad))
-    codes = "".join(
-        f"<Choice value={quoteattr(each.code)} hint={quoteattr(f'{each.name} {each.description}'.strip())}/>"
-        for each in rubric.categories
-    )
-    many = f"<Choices name='categories' toName='text' choice='multiple'><Choice value='none'/>{codes}</Choices>"
-    body = {
-        GOOD_BAD: f"{text}\n  <Choices name='verdict' toName='text' choice='single'>{verdicts}</Choices>",
-        PAIR: "<Pairwise name='pair' toName='a,b'/>\n  <Text name='a' value='$a'/><Text name='b' value='$b'/>",
-        RANK: "<List name='items' value='$items' title='Best first'/>\n  <Ranker name='rank' toName='items'/>",
-        CATEGORY: f"{text}\n  {many}",
-    }[mode]
-    about = {PAIR: "a", RANK: "prompt"}.get(mode, "text")
-    return f"<View>\n  {head}\n  {body}\n  <TextArea name='note' toName='{about}' rows='1'/>\n</View>\n"
 
 
 def is_export(rows: Sequence[object]) -> bool:
@@ -283,17 +240,6 @@ def _cells(data: Mapping[str, Any], mode: str) -> dict[str, Any] | None:
         return cells | {COMPLETIONS: texts}
     text = data.get(COMPLETION) or data.get(TEXT)
     return None if text is None else cells | {COMPLETION: text}
-
-
-def _data(question: Question, mode: str) -> dict[str, Any]:
-    kept = {name: value for name, value in question.cells.items() if name != SCORE_COLUMN}
-    data: dict[str, Any] = {PROMPT: question.prompt, ROW: kept}
-    if mode == PAIR:
-        return data | dict(zip("ab", question.texts, strict=True))
-    if mode == RANK:
-        items = [{"id": f"d{at + 1}", "title": f"{at + 1}", "body": text} for at, text in enumerate(question.texts)]
-        return data | {"items": items}
-    return data | {COMPLETION: question.texts[0]}
 
 
 def _about(each: Mapping[str, Any], who: str) -> dict[str, Any]:
