@@ -24,16 +24,18 @@ from quality_judge.programme import parser, run
 from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS
 from quality_judge.spark import apply_policy, profile, spark_session
 from quality_judge.spark.corpus import read_corpus
-from quality_judge.spark.publish import MANIFEST_FILE, PROFILE_FILE, Staging, published, read_json, refuse_loss
+from quality_judge.spark.publish import PROFILE_FILE, Staging, published, refuse_loss
 from quality_judge.spark.score import rows_in
+from quality_judge.spark.scored_table import about_scored
 
 
 def main(options: Namespace) -> dict[str, Any]:
     """Decides, writes the four tables, counts them, publishes; returns the summary."""
     policy = Policy.load(options.policy)
     spark = spark_session("filter_corpus")
-    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=("judge", "threshold", "text_column", "judge_says"))
-    scored, text_column = read_corpus(spark, options.scored), manifest["text_column"]
+    scored = read_corpus(spark, options.scored)
+    manifest = about_scored(scored, options.scored, text_column=options.text_column)
+    text_column = manifest["text_column"]
     resolved = policy.resolve(*judges_cuts(options.judge, manifest), probability=states_probability(manifest))
     decided = apply_policy(scored, resolved, text_column=text_column)
 
@@ -58,11 +60,15 @@ def main(options: Namespace) -> dict[str, Any]:
             "text_column": text_column,
             "policy": policy.model_dump(mode="json"),
             "slices": resolved.slices,
+            "cascade": manifest.get("cascade"),
         }
-        staging.write_json(MANIFEST_FILE, summary | said)
+        staging.write_manifest(summary | said)
         return summary
 
-    return published(spark, options.output, write, inputs=[options.scored], tables=tuple(DECISION_FOLDERS.values()))
+    return published(
+        spark, options.output, write, inputs=[options.scored], tables=tuple(DECISION_FOLDERS.values()),
+        job="filter_corpus",
+    )  # fmt: skip
 
 
 def states_probability(manifest: dict[str, Any]) -> bool:
@@ -72,17 +78,21 @@ def states_probability(manifest: dict[str, Any]) -> bool:
 
 def judges_cuts(folder: str | None, manifest: dict[str, Any]) -> tuple[float | None, float | None]:
     """Where to keep and where to drop, as the judge that scored says, or the one in `folder` with the same scores."""
+    alone = not manifest.get("cascade")  # where to drop was not certified for the scores of another judge
     if folder is None:
-        return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop")
+        return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop") if alone else None
     judge = load_judge(judge_folder(judge_file(folder)))
     if judge.fingerprint != manifest["judge"]:
         raise JudgeError(f"{folder} is {judge.fingerprint}, and {manifest['judge']} scored these rows; score them anew")
-    return judge.spec.threshold, judge.spec.drop_below
+    return judge.spec.threshold, judge.spec.drop_below if alone else None
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--scored", required=True, help="folder that score_corpus.py wrote")
+    arguments.add_argument(
+        "--scored", required=True, help="folder that score_corpus.py wrote, or a table scored inline"
+    )
+    arguments.add_argument("--text-column", help="column that was judged, of a table scored inline (text)")
     arguments.add_argument("--policy", required=True, help="YAML file of the policy, such as those in conf/policies/")
     arguments.add_argument(
         "--judge", help="take the cuts of this judge, certified anew, instead of those at scoring time"

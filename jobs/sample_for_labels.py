@@ -22,10 +22,11 @@ from typing import Any
 from quality_judge.errors import ConfigError
 from quality_judge.files import local_path, write_beside
 from quality_judge.labels import flatten, load_labels
+from quality_judge.labels.drawn import DROPPED, KEPT
 from quality_judge.programme import parser, run
 from quality_judge.spark import read_corpus, spark_session
 from quality_judge.spark.fault import refused_read
-from quality_judge.spark.publish import MANIFEST_FILE, read_json
+from quality_judge.spark.scored_table import about_scored
 from quality_judge.spark.select import STRATEGIES, Other, rows_for_labels
 
 
@@ -42,16 +43,17 @@ def main(options: Namespace) -> dict[str, Any]:
         raise ConfigError("--strategy review takes both --keep-at and --drop-below, or neither")
     known = flatten(load_labels(options.labelled)) if options.labelled else None
     spark = spark_session("sample_for_labels")
-    wanted = ("judge", "threshold", "text_column", "prompt_column", "judge_says")
-    manifest = read_json(spark, options.scored, MANIFEST_FILE, keys=wanted)
+    scored = read_corpus(spark, options.scored)
+    judged = {"text_column": options.text_column, "prompt_column": options.prompt_column}
+    manifest = about_scored(scored, options.scored, **judged)
     cuts = cuts_to_draw_at(options, manifest) if options.strategy == "kept" else None
     if options.strategy == "review" and options.keep_at is not None:
         cuts = options.keep_at, options.drop_below
     other = None
     if options.other is not None:
-        theirs = read_json(spark, options.other, MANIFEST_FILE, keys=("text_column", "prompt_column"))
-        other = Other(read_corpus(spark, options.other), theirs["text_column"], theirs["prompt_column"])
-    scored = read_corpus(spark, options.scored)
+        table = read_corpus(spark, options.other)
+        theirs = about_scored(table, options.other, **judged)
+        other = Other(table, theirs["text_column"], theirs["prompt_column"])
     with refused_read():
         rows = rows_for_labels(
             scored, options.count, options.strategy, text_column=manifest["text_column"], seed=options.seed,
@@ -60,7 +62,8 @@ def main(options: Namespace) -> dict[str, Any]:
             group=options.group_column,
         )  # fmt: skip
     write_beside(options.output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    by_strategy: dict[str, Any] = {name: sum(row["strategy"] == name for row in rows) for name in STRATEGIES}
+    drawn_as = [*STRATEGIES, DROPPED] if options.strategy == KEPT else STRATEGIES
+    by_strategy: dict[str, Any] = {name: sum(row["strategy"] == name for row in rows) for name in drawn_as}
     if options.strategy in ("kept", "review"):
         by_strategy |= {name: rows[0][name] for name in ("keep_at", "drop_below")}
     return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}
@@ -78,7 +81,11 @@ def cuts_to_draw_at(options: Namespace, manifest: dict[str, Any]) -> tuple[float
 
 if __name__ == "__main__":
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--scored", required=True, help="folder that score_corpus.py wrote")
+    arguments.add_argument(
+        "--scored", required=True, help="folder that score_corpus.py wrote, or a table scored inline"
+    )
+    arguments.add_argument("--text-column", help="column that was judged, of a table scored inline (text)")
+    arguments.add_argument("--prompt-column", help="column of its prompts, of a table scored inline")
     arguments.add_argument("--count", type=int, default=200, help="how many rows")
     arguments.add_argument("--strategy", choices=STRATEGIES, default="uncertain", help="how they are chosen")
     arguments.add_argument("--stratum", help="column whose values are sampled evenly, for --strategy stratified")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quality_judge.cascade import load_cascade
+from quality_judge.errors import ConfigError
 from quality_judge.programme import parser, run
 from quality_judge.signing import load_signed_judge
 from quality_judge.spark import read_corpus, score, spark_session
@@ -44,7 +45,9 @@ def main(options: Namespace) -> dict[str, Any]:
     said = {**how, **columns}
     if options.cascade is not None:
         cascade = load_cascade(options.cascade)
-        before = read_json(spark, options.input, MANIFEST_FILE, keys=("judge",))
+        before = read_json(spark, options.input, MANIFEST_FILE, keys=("judge", *columns))
+        if other := {name: before[name] for name in columns if before[name] != columns[name]}:
+            raise ConfigError(f"the cheap judge read {other}; give the large one the same columns")
         scoring = rescore(scoring, cascade, scored_by=before["judge"])
         said["cascade"] = cascade.model_dump(mode="json")
     scoring(corpus.limit(0))  # what does not fit is refused before any row is read
@@ -62,7 +65,7 @@ def main(options: Namespace) -> dict[str, Any]:
         return scored.write(scoring, shards=options.shards)
 
     kept = [options.store] if options.store is not None else []
-    return published(spark, options.output, write, inputs=[options.input, *kept])
+    return published(spark, options.output, write, inputs=[options.input, *kept], job="score_corpus")
 
 
 if __name__ == "__main__":

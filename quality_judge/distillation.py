@@ -59,20 +59,27 @@ def teacher_labels(
     for column in filter(None, (text_column, prompt_column)):
         if column not in table.column_names:
             raise CorpusError(unknown("column", column, [name for name in table.column_names if name != ORIGIN]))
-    texts = table.column(text_column)
-    prompts = table.column(prompt_column) if prompt_column else None
+    texts = _as_strings(table.column(text_column))
+    prompts = _as_strings(table.column(prompt_column)) if prompt_column else None
     scores = teacher.score(texts, prompts)
     usable = np.flatnonzero((scores.code == CODES.index(OK)) & ~np.isnan(scores.probability)).tolist()
-    said = [str(value or "") for value in prompts.to_pylist()] if prompts is not None else [""] * len(table)
-    completions, origins = texts.to_pylist(), table.column(ORIGIN).to_pylist()
+    said = [value or "" for value in prompts] if prompts is not None else [""] * len(table)
+    origins = table.column(ORIGIN).to_pylist()
     samples = [
-        Sample(said[at], completions[at], bool(p >= DEFAULT_THRESHOLD), id=origins[at], probability=p)
+        Sample(said[at], texts[at] or "", bool(p >= DEFAULT_THRESHOLD), id=origins[at], probability=p)
         for at in usable
         for p in [float(scores.probability[at])]
     ]
     codes, counts = np.unique(scores.code, return_counts=True)
     found = {CODES[code]: int(count) for code, count in zip(codes, counts, strict=True)}
     return LabelSet.of(samples, [origins[at] for at in usable]), found
+
+
+def _as_strings(column: pa.ChunkedArray) -> list[str | None]:
+    """A column of texts or bytes as what is read of it, so that student and teacher learn of the same texts."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return [None if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
+    return column.cast(pa.large_string()).to_pylist()
 
 
 def teacher_agreement(scored: ScoredTexts, labels: LabelSet, *, threshold: float) -> dict[str, Any]:

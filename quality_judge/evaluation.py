@@ -106,10 +106,12 @@ def shortcuts(scored: ScoredLabels, *, threshold: float | None) -> dict[str, Any
 
 
 def certificate(scored: ScoredLabels, targets: Targets) -> Promises | None:
-    """What is promised on labels that had no part in training or calibration; None when none has a probability."""
+    """What is promised on labels that had no part in training or calibration; None when none has a probability, and
+    when all are of one class: where nothing bad was looked at, no bad row could be found kept."""
     at = scored.flat.labelled
     at = at[~np.isnan(scored.probability[at])]
-    return certify_all(scored.probability[at], scored.flat.label[at] == 1, targets) if len(at) else None
+    good = scored.flat.label[at] == 1
+    return certify_all(scored.probability[at], good, targets) if good.any() and not good.all() else None
 
 
 def recalibrated(

@@ -18,7 +18,7 @@ ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has lost one of t
 def write_beside(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8 under another name in the same folder, then renames it: no half file is ever seen.
 
-    A folder that is not there is made. Raises InputError for a path on another file system.
+    A folder that is not there is made. Raises InputError as `local_path` does.
     """
     path = local_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,10 +31,13 @@ def write_beside(path: str | Path, text: str) -> None:
 
 
 def local_path(path: str | Path) -> Path:
-    """The path without its `file://`. Raises InputError for one on another file system."""
+    """The path of a file to write, without its `file://`. Raises InputError for one on another file system, and for
+    one where a folder stands."""
     text = LOCAL_FILE.sub("/", str(path), count=1)
     if ELSEWHERE.match(text):
         raise InputError(
             f"the file is written on this machine; got {path}; give a local path, and copy the file from there"
         )
-    return Path(text)
+    if (path := Path(text)).is_dir():
+        raise InputError(f"{path} is a folder; name a file, such as {path / 'result.json'}")
+    return path

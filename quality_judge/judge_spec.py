@@ -39,6 +39,12 @@ class BaseReference(Strict):
         return self
 
 
+WITHOUT_PROMPTS = (
+    "this judge was trained on texts without prompts, and its rubric asks about one message alone; leave the prompts "
+    "out, or train it on labels with prompts"
+)
+
+
 class Encoding(Strict):
     """How text becomes ids: `prefix + [prompt + between] + completion + suffix`, cut to `max_tokens`.
 
@@ -93,6 +99,12 @@ class Encoding(Strict):
     def trimmed(self) -> bool:
         """Whether white space around content goes, as Llama Guard's published template has it."""
         return self.fences == llama_guard.FENCES
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether something parts a prompt from its completion; Llama Guard's question about a user's message has
+        no place for one."""
+        return bool(self.between) or not self.fences
 
 
 class VerdictStep(Strict):

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -36,7 +36,8 @@ def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
             line = as_json({"ok": True, **summary})
     except QualityJudgeError as error:
         tell(f"error: {error}")
-        _fail(error, str(error).splitlines()[0], error.exit_code)
+        message, *faults = str(error).splitlines()
+        _fail(error, message, error.exit_code, [fault.removeprefix("  - ") for fault in faults])
     except (KeyboardInterrupt, Interrupted) as error:
         number = signal.SIGTERM if isinstance(error, Interrupted) else signal.SIGINT
         _fail(Interrupted(), f"ended by {number.name}; nothing was published", 128 + number)
@@ -51,9 +52,10 @@ def run(main: Callable[[], Mapping[str, Any]]) -> NoReturn:
     raise SystemExit(EXIT_DONE if summary.get("ok", True) else EXIT_CHECK_FAILED)
 
 
-def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+def _fail(error: BaseException, message: str, code: int, faults: Sequence[str] = ()) -> NoReturn:
     retry = error.retry if isinstance(error, QualityJudgeError) else True
-    say({"ok": False, "error": type(error).__name__, "message": message, "retry": retry})
+    said = {"ok": False, "error": type(error).__name__, "message": message, "retry": retry}
+    say(said | ({"faults": list(faults)} if faults else {}))
     raise SystemExit(code) from None
 
 

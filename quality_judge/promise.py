@@ -66,18 +66,15 @@ def _refused(certificate: Mapping[str, Any]) -> str:
     metric, target = plain(certificate.get("metric") or "precision"), percent(certificate.get("target"))
     confidence, n = _sure(certificate.get("confidence")), certificate.get("n")
     fresh = certificate.get("sampling") == "fresh"
-    labels = counted(n, "held-out label")
-    where = f"The {count(n)} rows drawn do not show" if fresh else f"On {labels} no threshold shows"
+    labels, why = counted(n, "drawn row" if fresh else "held-out label"), certificate.get("message")
+    missing = finite(certificate.get("labels_missing"))
+    if why and (fresh or missing is None):
+        return f"**Refused**, on {labels}: {plain(why)}."
+    where = f"The {labels} do not show" if fresh else f"On {labels} no threshold shows"
     text = f"**Refused.** {where} a {metric} of {target} with confidence {confidence}."
-    if finite(certificate.get("labels_missing")) is None:
-        why = certificate.get("message")
-        return f"**Refused**, on {labels}: {plain(why)}." if why else f"{text} More labels alone will not help."
-    missing = certificate["labels_missing"]
-    return (
-        f"{text} About {counted(missing, 'row')} must be drawn anew."
-        if fresh
-        else f"{text} About {counted(missing, 'more label is', 'more labels are')} needed."
-    )
+    if missing is None:
+        return f"{text} More labels alone will not help."
+    return f"{text} About {counted(missing, 'more label is', 'more labels are')} needed."
 
 
 def _sure(value: object) -> str:

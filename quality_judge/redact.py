@@ -26,7 +26,7 @@ SECRETS = re.compile(
     | \bAIza[0-9A-Za-z_-]{30,}
     | \bya29\.[0-9A-Za-z_-]{10,}
     | \beyJ[\w-]{8,2000}\.[\w-]{4,}(?:\.[\w-]*)?
-    | (?<=://)[^\s/@:]+:[^\s/@]+(?:@[^\s/@"'?\#,]+)*(?=@)
+    | (?<=://)[^\s/@:]*:[^\s/@]+(?:@[^\s/@"'?\#,]+)*(?=@)
     | (?:(?<=http://)|(?<=https://))[^\s/@:]+(?=@)     # a token that stands for user and password
     | \b(?:Bearer|Basic)[ ]+[A-Za-z0-9+/_.=-]{12,}
     | (?<=AccountKey=)[A-Za-z0-9+/=]{20,}

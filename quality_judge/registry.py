@@ -181,14 +181,16 @@ class FileStore:
         return bool(TAG.fullmatch(version)) and JUDGE_FILE in self._names(self._folder(version))
 
     def put(self, judge: Judge) -> str:
-        """The version; of what lies there whole only the signature is written, which no version covers."""
+        """The version; what lies there as it is here is left, and what is damaged is written anew."""
         version = version_of(judge)
         names = sorted({path.name for path in Path(judge.folder).iterdir()} & FILES - {JUDGE_FILE})
-        wanted = [name for name in names if name == SIGNATURE_FILE] if self.holds(version) else [*names, JUDGE_FILE]
+        there = self._names(self._folder(version))
         with self._said(f"{self.where} cannot be written"):
             self.files.create_dir(self._folder(version), recursive=True)
-            for name in wanted:
-                self._write(f"{self._folder(version)}/{name}", judge.path(name).read_bytes())
+            for name in [*names, JUDGE_FILE]:
+                path, content = f"{self._folder(version)}/{name}", judge.path(name).read_bytes()
+                if name not in there or self._read(path) != content:
+                    self._write(path, content)
         return version
 
     def get(self, version: str, folder: Path) -> None:
@@ -227,6 +229,10 @@ class FileStore:
         with self._said(f"{self.where} cannot be listed"):
             found = self.files.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return [info.base_name for info in found if not info.base_name.startswith(".")]
+
+    def _read(self, path: str) -> bytes:
+        with self.files.open_input_stream(path) as stream:
+            return stream.read()
 
     def _write(self, path: str, content: bytes) -> None:
         head, _, name = path.rpartition("/")

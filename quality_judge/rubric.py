@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from quality_judge.config import Strict, parse, read_yaml
 
@@ -29,6 +29,13 @@ class Rubric(Strict):
     good: str = Field("good", min_length=1, max_length=200)
     bad: str = Field("bad", min_length=1, max_length=200)
     categories: tuple[Category, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_each_category_once(self) -> Rubric:
+        codes = [category.code for category in self.categories]
+        if twice := sorted({code for code in codes if codes.count(code) > 1}):
+            raise ValueError(f"two categories have the code {twice[0]!r}; give each its own")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Rubric:

@@ -32,6 +32,9 @@ MESSAGES = "messages"  # a chat: what the assistant said last is the completion,
 ROLE = "role"
 CONTENT = "content"
 ASSISTANT = "assistant"
+# Neither space nor control by their Unicode category, and yet nothing is drawn: fillers, blank braille, selectors. What
+# stands between the brackets of a regular expression.
+UNSEEN_MARKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
 
 
 @dataclass(frozen=True, slots=True)

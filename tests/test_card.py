@@ -241,8 +241,8 @@ def test_a_certificate_from_fresh_labels_says_that_its_cut_was_fixed_before():
     metrics = sample_metrics()
     metrics["certificate"] |= {"sampling": "fresh"}
     assert "at a cut that was fixed before they were labelled" in promise_in_words(metrics)
-    metrics["certificate"] |= {"granted": False, "labels_missing": 150}
-    assert "About 150 rows must be drawn anew" in promise_in_words(metrics)
+    metrics["certificate"] |= {"granted": False, "labels_missing": 150, "message": "settle those 3 first"}
+    assert "drawn rows: settle those 3 first." in promise_in_words(metrics)
 
 
 def test_the_card_says_the_command_that_made_the_judge():

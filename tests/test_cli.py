@@ -267,3 +267,11 @@ def steps(script, here):
             yield [
                 found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
             ]
+
+
+def test_tasks_are_not_written_over_their_own_set_up(quality_judge, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n')
+    code, said, _ = quality_judge("labels", "export", rows, "--output", tmp_path / "tasks.xml")
+    assert (code, "name a file of tasks, such as tasks.json" in said) == (2, True)
+    assert not (tmp_path / "tasks.xml").exists()

@@ -120,3 +120,11 @@ def test_the_shipped_rubric_is_the_taxonomy():
     from quality_judge.rubric import Rubric
 
     assert Rubric.load(conf_folder() / "rubrics" / "llama-guard-3.yaml") == LLAMA_GUARD_3
+
+
+def test_two_categories_of_one_code_are_refused():
+    from quality_judge.rubric import Rubric
+
+    spam = {"code": "S1", "name": "Spam"}
+    with pytest.raises(ValueError, match="two categories have the code 'S1'"):
+        Rubric(name="test", criteria="Is it spam?", categories=(spam, spam | {"name": "Noise"}))

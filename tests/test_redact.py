@@ -42,7 +42,7 @@ def test_a_secret_is_taken_out_wherever_it_stands(secret):
     "text",
     ["password=hunter22", "fs.s3a.secret.key: wJalrXUtnFEMI", "s3a://KEY123:SECRET456@bucket/x",
      "api_key = 'abcdef123'", "s3a://jane:hunter22@b.example.org/x", "s3a://jane:SECRET456@hunter22@b.example.org/x",
-     "https://abcdef123@dev.example.com/x",
+     "https://abcdef123@dev.example.com/x", "redis://:hunter22@10.0.0.5:6379/0", "https://:abcdef123@localhost/x",
      'AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI"', "jdbc:x?user=a&password=hunter22&b=c", "token: abcdef123456"],
 )  # fmt: skip
 def test_the_value_of_a_secret_setting_is_taken_out(text):

@@ -119,6 +119,14 @@ def test_a_version_without_judge_json_is_none_and_the_next_push_completes_it(sav
     assert pull_judge(place, tmp_path / "pulled").fingerprint == judge.fingerprint
 
 
+def test_a_version_with_a_damaged_file_is_made_whole_by_the_next_push(saved, tmp_path):
+    judge, place = saved("a"), str(tmp_path / "models")
+    folder = tmp_path / "models" / "versions" / push_judge(judge.folder, place)["version"]
+    (folder / "card.md").write_text("cut of")
+    push_judge(judge.folder, place)
+    assert files(folder) == files(judge.folder)
+
+
 @pytest.mark.parametrize("fault", ["changed", "extra", "exchanged"])
 def test_a_version_that_was_tampered_with_is_refused_and_leaves_nothing(saved, tmp_path, fault):
     judge, place = saved("a"), str(tmp_path / "models")

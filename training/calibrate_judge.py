@@ -30,8 +30,8 @@ MOST_COPIES = 0.05
 def main(options: Namespace) -> dict[str, Any]:
     """Loads, recalibrates or certifies at a cut fixed before, saves; returns the summary."""
     refuse_existing(options.output)
-    judge, labels = load_judge(options.judge), load_labels(options.labels, open_rows=bool(options.fresh))
     targets = Targets(options.target_precision, options.target_npv, options.target_recall, options.confidence)
+    judge, labels = load_judge(options.judge), load_labels(options.labels, open_rows=bool(options.fresh))
     if options.fresh:
         drawing = read_drawing(options.fresh)
         if drawing.copies > MOST_COPIES:

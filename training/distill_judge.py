@@ -96,6 +96,8 @@ if __name__ == "__main__":
     arguments.add_argument("--rows", type=int, default=5000, help="at most so many rows, drawn at random (5000)")
     arguments.add_argument("--text-column", default="text", help="column with the text (text)")
     arguments.add_argument("--prompt-column", help="column with the prompt; none by default")
-    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    arguments.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override a setting"
+    )
     options = arguments.parse_args()
     run(lambda: main(options))

@@ -16,14 +16,13 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.corpus_sample import sample_corpus
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.texts import Column
-from quality_judge.errors import EXIT_DONE, ConfigError
+from quality_judge.errors import EXIT_DONE
 from quality_judge.evaluation import (
     ScoredLabels,
     certificate,
@@ -34,7 +33,7 @@ from quality_judge.evaluation import (
     score_labels,
     shortcuts,
 )  # fmt: skip
-from quality_judge.files import write_beside
+from quality_judge.files import local_path, write_beside
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
@@ -59,8 +58,8 @@ def main(options: Namespace) -> dict[str, Any]:
     """Loads, fits, measures, certifies, saves; returns the summary."""
     started = time.perf_counter()
     refuse_existing(options.output)
-    if options.suspects and not Path(options.suspects).absolute().parent.is_dir():
-        raise ConfigError(f"--suspects {options.suspects}: its folder does not exist; make it first")
+    if options.suspects:
+        local_path(options.suspects)
     config = load_judge_config(options.config, options.set)
     labels = load_labels(options.labels)
     # Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
@@ -84,6 +83,8 @@ def main(options: Namespace) -> dict[str, Any]:
         threshold = draft.spec.thresholds["best"]
         targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
         promise = certificate(scored, targets)
+        if promise is None and len(scored.flat.labelled):
+            tell("the labels to measure on are all of one class: no order is measured and nothing promised; add others")
         answers = baseline_answers(fitted, scored.flat)
         audit = audited(labels, fitted, report.agreement.distrusted) if options.suspects else None
         metrics = {
@@ -164,7 +165,7 @@ def write_suspects(path: str, lines: list[dict[str, Any]]) -> None:
 
 def summary(judge: Any, metrics: dict[str, Any], *, allow: bool) -> dict[str, Any]:
     """What is printed: where the judge is, how good, against what; not ok when a baseline is better."""
-    measured = "roc_auc" if metrics["test"]["roc_auc"] is not None else "pair_accuracy"
+    measured = next((name for name in ("roc_auc", "pair_accuracy") if metrics["test"][name] is not None), "roc_auc")
     value, best = metrics["test"][measured], best_baseline(metrics, measured)
     below = best is not None and value < best[1] - BASELINE_MARGIN
     if below:
@@ -197,6 +198,8 @@ if __name__ == "__main__":
     arguments.add_argument("--text-column", default="text", help="column of --unlabelled (text)")
     arguments.add_argument("--suspects", metavar="FILE", help="write the labels worth a second look there, JSON lines")
     arguments.add_argument("--include-text", action="store_true", help="write their texts there too")
-    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    arguments.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override a setting"
+    )
     options = arguments.parse_args()
     run(lambda: main(options))

@@ -69,7 +69,8 @@ class Receipt:
 
 def request_of(run: Sequence[object], arguments: Sequence[str], files: Iterable[str], *, corpus: str = "") -> str:
     """One hash over the task run, the programme's command line, the contents of the files it names, and its corpus."""
-    contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if Path(file).is_file()]
+    read = [file for path in map(Path, files) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in read if file.is_file()]
     asked = [list(run), list(arguments), contents, *_listed(corpus)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 

@@ -78,6 +78,8 @@ def export_rows(
 
     if format not in ("label-studio", "csv"):
         raise InputError(unknown("format", format, ("label-studio", "csv")))
+    if format == "label-studio" and output.suffix == ".xml":
+        raise InputError(f"{output}: the set-up is written there; name a file of tasks, such as {output.stem}.json")
     asked, questions = read_questions(rows, mode)
     by = Rubric.load(rubric) if rubric else NO_RUBRIC
     said: dict[str, object] = {"rows": len(questions), "mode": asked, "output": str(output)}

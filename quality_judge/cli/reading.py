@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from quality_judge.cli.app import Language, app
@@ -87,7 +88,11 @@ def _judge_says(folder: Path, manifest: dict[str, Any]) -> tuple[dict[str, Any],
     said = {**judge.spec.model_dump(mode="json"), "fingerprint": judge.fingerprint}
     said["thresholds"] |= {"keep": manifest["keep_at"], "review": manifest["drop_below"]}
     said["lowest_keep"] = min([manifest["keep_at"], *(keep for keep, _ in manifest["slices"].values())])
-    return said, json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = json.loads(judge.path(METRICS_FILE).read_text(encoding="utf-8"))
+    if cascade := manifest.get("cascade"):  # two judges decided, of whom this one's own promise says nothing
+        first, *others = cascade["promises"]
+        metrics["certificate"] = first | {promise["metric"]: promise for promise in others}
+    return said, metrics
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _print_decisions(counts: dict[str, Any]) -> None:
     reasons.add_column("reason")
     reasons.add_column("rows", justify="right")
     for reason, n in sorted(counts["reasons"].items(), key=lambda item: -item[1])[:MOST_REASONS]:
-        reasons.add_row(reason, f"{n:,}")
+        reasons.add_row(escape(reason), f"{n:,}")
     console = Console()
     console.print(table)
     console.print(reasons)
@@ -132,13 +137,13 @@ def _print_lines(title: str, names: tuple[str, str], lines: list[Any]) -> None:
     from quality_judge.comparison import shown
 
     table = Table(title=title)
-    for column in ("", *names, "difference", "better"):
+    for column in ("", *map(escape, names), "difference", "better"):
         table.add_column(column, justify="left" if column in ("", "better") else "right")
     for line in lines:
         share = title != "metrics"
-        better = {"a": names[0], "b": names[1]}.get(line.better, line.better)
+        better = escape({"a": names[0], "b": names[1]}.get(line.better, line.better))
         difference = "" if line.difference is None else f"{line.difference:+.3f}"
-        table.add_row(line.name, shown(line.a, share=share), shown(line.b, share=share), difference, better)
+        table.add_row(escape(line.name), shown(line.a, share=share), shown(line.b, share=share), difference, better)
     Console().print(table)
 
 

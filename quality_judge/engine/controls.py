@@ -62,6 +62,8 @@ def refuse_unsafe_tokenizer(encoder: Encoder, *, known_ids: int) -> None:
     added = [token for token in data["added_tokens"] if token["special"] or token["content"].strip()]
     if added or any(data[part] for part in ("post_processor", "truncation", "padding")):
         raise JudgeError(f"{TOKENIZER_FILE} still adds {len(added)} tokens of its own; it must encode content only")
+    if data["model"].get("dropout"):
+        raise JudgeError(f"{TOKENIZER_FILE} drops merges by chance; a text has the same ids each time, or no score")
     if encoder.highest_id >= known_ids:
         raise JudgeError(f"{TOKENIZER_FILE} gives ids up to {encoder.highest_id}, the base knows {known_ids} ids")
     refuse_growth(data)

@@ -31,7 +31,7 @@ BYTES_PER_TOKEN = 8
 HEAD_SHARE = 2 / 3
 MIN_PROMPT_SHARE = 1 / 4
 MIN_CONTENT_TOKENS = 8
-CUT_MARK = " [...] "
+CUT_MARK = "[...] "  # no white space before it: with a colon at the end of a head it would be a turn of Llama Guard
 ROUNDS = 4  # how often a row is mended that hides fences in fences, before nothing of it is read
 UNKNOWN_TOKENS = ("<unk>", "[UNK]")  # what a text may hold; some bases name as unknown what no text of theirs yields
 
@@ -275,6 +275,7 @@ def without_added_tokens(tokenizer_json: str) -> str:
     Added tokens that are mere runs of spaces (as in GPT-NeoX and ModernBERT) are content and stay, if their ids can.
     """
     data = json.loads(tokenizer_json) | {"post_processor": None, "truncation": None, "padding": None}
+    data["model"] |= {"dropout": None} if "dropout" in data["model"] else {}  # of BPE merges, by chance, in training
     spaces = [token for token in data["added_tokens"] if not token["special"] and token["content"].isspace()]
     content_json = json.dumps(data | {"added_tokens": spaces}, ensure_ascii=False)
     content = content_tokenizer(content_json)

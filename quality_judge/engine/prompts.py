@@ -22,6 +22,8 @@ from quality_judge.rubric import Rubric
 
 CONTENT, ANSWER = "\ue001", "\ue002"
 DATE = "26 Jul 2024"  # some templates print today's date; a judge made again must be the same judge
+CLOCK = "strftime_now"  # what transformers offers templates to ask for the date with
+FIXED_CLOCK = f"{{%- macro {CLOCK}(form) %}}{DATE}{{% endmacro %}}"
 WORDS = {  # by language: a heading for categories, then the question about a text, or about a response to a prompt
     "en": (
         "What is {bad}:\n", "Is the text above {good} or {bad}? Answer with one of the two.",
@@ -159,10 +161,18 @@ def _known_id(tokenizer: Any, token: str) -> int:
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], *, ask: bool) -> str:
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask, date_string=DATE)
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=ask, date_string=DATE, chat_template=_dated(tokenizer)
+        )
     except Exception as error:
         raise BaseModelError(f"the base's chat template cannot be rendered: {type(error).__name__}: {error}") from error
     return str(text)
+
+
+def _dated(tokenizer: Any) -> str:
+    """The base's template, to which every day is the same one."""
+    template = str(tokenizer.get_chat_template())
+    return FIXED_CLOCK + template if CLOCK in template else template
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:

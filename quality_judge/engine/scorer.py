@@ -30,9 +30,11 @@ from quality_judge.engine.stacking import SurfaceModel, stacked
 from quality_judge.engine.texts import Column, Texts, distinct, read_texts, spells
 from quality_judge.engine.watchdog import progressed
 from quality_judge.engine.weights import load_model, read_tensors
-from quality_judge.errors import InputError, JudgeError
+from quality_judge.errors import CorpusError, InputError, JudgeError
 from quality_judge.judge import HEAD_FILE, MAX_TOKENIZER_BYTES, TOKENIZER_FILE, Judge
+from quality_judge.judge_spec import WITHOUT_PROMPTS
 from quality_judge.scores import (
+    BINARY_TEXT,
     CODES,
     CONTROL_TEXT,
     EMPTY_TEXT,
@@ -139,7 +141,9 @@ class ForwardPool:
 
         def write(row: np.ndarray) -> tuple[int, ...]:
             ids = row[: len(row) - forced].tolist()
-            return written_codes(model.body, ids, codes, rows=model.rows, bias=model.row_bias, place=model.place)
+            found = written_codes(model.body, ids, codes, rows=model.rows, bias=model.row_bias, place=model.place)
+            progressed()
+            return found
 
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(write, np.split(tokens.ids, np.cumsum(tokens.lengths)[:-1])))
@@ -181,9 +185,18 @@ class Scorer:
         return self._pool.threads
 
     def score(self, completions: Column, prompts: Column | None = None) -> Scores:
-        """`Scores` of each row. completions, prompts: strings, bytes or None; a null prompt is no prompt."""
+        """`Scores` of each row. completions, prompts: strings, bytes or None; a null prompt is no prompt.
+
+        Raises CorpusError for anything else, and unless there are as many prompts as completions.
+        """
         completion, prompt = self._read(completions), self._read(prompts) if prompts is not None else None
+        if prompt is not None and len(prompt.code) != len(completion.code):
+            raise CorpusError(f"{len(completion.code)} texts and {len(prompt.code)} prompts; give one prompt for each")
         code = completion.code.copy()
+        if prompt is not None:
+            if not self.judge.spec.encoding.takes_prompts and (prompt.code == CODES.index(OK)).any():
+                raise CorpusError(WITHOUT_PROMPTS)
+            code[(code == CODES.index(OK)) & (prompt.code == CODES.index(BINARY_TEXT))] = CODES.index(BINARY_TEXT)
         rows = np.flatnonzero(code == CODES.index(OK))
         raw = np.full(len(code), np.nan)
         outputs = np.full((len(code), len(self.judge.spec.categories)), np.nan)

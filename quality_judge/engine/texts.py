@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quality_judge.errors import CorpusError
+from quality_judge.samples import UNSEEN_MARKS
 from quality_judge.scores import BINARY_TEXT, CODES, EMPTY_TEXT, NULL_TEXT, OK
 
 MAX_CONTROL_SHARE = 0.3
 CHARACTERS_AT_ONCE = 1 << 16
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # half an emoji is one unreadable character, not three
-BLANK = r"^[\p{Z}\p{C}\x{200B}\x{2800}\x{3164}\x{FE0F}]*$"
+BLANK = rf"^[\p{{Z}}\p{{C}}{UNSEEN_MARKS}]*$"
 NOT_TEXT = r"[\x00-\x08\x0b\x0e-\x1f\x7f\x{FFFD}]"
 HIDDEN = (
     r"[\x{00AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}"
@@ -96,7 +97,9 @@ def spells(strings: pa.Array, tokens: Sequence[str]) -> np.ndarray:
 
 
 def as_bytes(column: pa.Array | pa.ChunkedArray | Sequence[str | bytes | None]) -> pa.Array:
-    """The column as large_binary. Raises CorpusError for a column, or a value, of another type."""
+    """The column as large_binary. Raises CorpusError for a column, or a value, of another type, and for one text."""
+    if isinstance(column, str | bytes):
+        raise CorpusError(f"got one {type(column).__name__} in the place of a column; put the text into a list")
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if not isinstance(column, pa.Array):

@@ -26,7 +26,8 @@ from quality_judge.files import local_path, write_beside
 POSITION = "quality_judge_position"
 PARAMETER = "$PARAMETER"
 ANSI = "spark.sql.ansi.enabled"
-COLUMNS = ("column", "slice_column", "code_column")  # the arguments that name a column to be read
+# The arguments that name a column to be read, or a list of them.
+COLUMNS = ("column", "slice_column", "code_column", "column_A", "column_B", "column_list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ def _result(spec: ExpectationSpec, found: Any, columns: set[str]) -> Expectation
 
 def _lacking(spec: ExpectationSpec, columns: set[str]) -> str | None:
     """The first column the expectation names that is not among `columns`."""
-    named = [spec.kwargs.get(key) for key in COLUMNS]
+    asked = [spec.kwargs.get(key) for key in COLUMNS]
+    named = [name for each in asked for name in (each if isinstance(each, list) else [each])]
     return next((column for column in named if isinstance(column, str) and column not in columns), None)
 
 

@@ -118,12 +118,21 @@ def _faults(spec: ExpectationSpec, types: dict[str, Any]) -> list[str]:
         return [f"kwargs.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
     except (TypeError, ValueError) as error:
         return [f"kwargs: {error}"]
-    return _bound_faults(spec.kwargs)
+    return _number_faults(spec.kwargs)
 
 
-def _bound_faults(kwargs: dict[str, Any]) -> list[str]:
+def _number_faults(kwargs: dict[str, Any]) -> list[str]:
+    odd = {name: found for name, value in kwargs.items() if (found := _not_finite(value)) is not None}
+    faults = [f"kwargs.{name}: {number} is not finite" for name, number in odd.items()]
     bounds = {name: kwargs[name] for name in ("min_value", "max_value") if isinstance(kwargs.get(name), int | float)}
-    faults = [f"kwargs.{name}: {bound} is not finite" for name, bound in bounds.items() if not math.isfinite(bound)]
     if len(bounds) == 2 and bounds["min_value"] > bounds["max_value"]:
         faults.append("kwargs: min_value {min_value} is above max_value {max_value}".format(**bounds))
     return faults
+
+
+def _not_finite(value: Any) -> float | None:
+    """The first number in a value, list or mapping that JSON has no form for."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((found for each in inside if (found := _not_finite(each)) is not None), None)

@@ -87,6 +87,7 @@ class Session:
             self.store.add({"event": UNDO, "annotator": annotator, "question": key, "at": _now()})
             self._history[annotator].pop()
             del self._said[key][annotator]
+            self._promised[key][annotator] = time.monotonic()
             return self._state(annotator, question) | {"undone": True, "note": note}
 
     def _asked(self, key: str) -> Question:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quality_judge.errors import InputError, RunConflict
-from quality_judge.files import write_beside
+from quality_judge.files import local_path, write_beside
 
 JOURNAL_SUFFIX = ".journal"
 ANSWER, SKIP, UNDO = "answer", "skip", "undo"
@@ -31,7 +31,7 @@ class Store:
         Raises RunConflict while another process has it, InputError for a label file without a journal, or with lines
         that were not written here, which stay as they are.
         """
-        self.output = Path(output)
+        self.output = local_path(output)
         self.journal = self.output.with_name(self.output.name + JOURNAL_SUFFIX)
         if self.output.exists() and not self.journal.exists():
             raise InputError(f"{self.output} is there already and was not written here; choose another --output")
@@ -43,6 +43,7 @@ class Store:
             os.close(self._handle)
             raise RunConflict(f"another process writes {self.journal}; end it, or choose another --output") from None
         self.standing: dict[tuple[str, str], dict[str, Any]] = {}
+        self._behind = False  # whether the label file lacks what the journal has
         try:
             self._take_up()
         except InputError:
@@ -54,6 +55,7 @@ class Store:
     def add(self, event: Mapping[str, Any]) -> None:
         """Keeps the event; when this returns it is on disk. Raises OSError when it is not, and then nothing changed.
 
+        Where the journal could be written and the label file could not, the next event or start writes that anew.
         event: `event` (answer, skip or undo), `annotator`, `question`; of an answer the label `row` too. An undo takes
         back what the annotator said of that question.
         """
@@ -67,11 +69,15 @@ class Store:
             raise
         again = (event["annotator"], event["question"]) in self.standing
         self._apply(event)
-        if event["event"] == ANSWER and not again:
-            with self.output.open("ab") as labels:
-                labels.write(_line(event["row"]))
-        elif again:
-            self._write_labels()
+        try:
+            if again or self._behind:
+                self._write_labels()
+            elif event["event"] == ANSWER:
+                with self.output.open("ab") as labels:
+                    labels.write(_line(event["row"]))
+            self._behind = False
+        except OSError:
+            self._behind = True
 
     def close(self) -> None:
         """Ends the writing; another process may open the journal."""

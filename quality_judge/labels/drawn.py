@@ -8,7 +8,7 @@ and form, and are found again by their text. It does not know what is certified 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,15 @@ Text = tuple[str, str]
 class Drawing:
     """Which rows were drawn, for which judge (its fingerprint), at which cuts.
 
-    kept, dropped: the drawn (prompt, completion) of each side.   populations: how many different texts each side has.
-    rows: how many rows of the table these texts stand in.
+    kept, dropped: the drawn (prompt, completion) of each side; two may be alike whose bytes were not.
+    populations: how many different texts each side has. rows: how many rows of the table these texts stand in.
     """
 
     judge: str
     keep_at: float
     drop_below: float
-    kept: frozenset[Text]
-    dropped: frozenset[Text]
+    kept: tuple[Text, ...]
+    dropped: tuple[Text, ...]
     populations: Mapping[str, int]
     rows: Mapping[str, int]
 
@@ -64,7 +64,7 @@ class Drawing:
             label = label_of(row)
             if isinstance(row, Sample | CategoryRow) and label is not None:
                 said.setdefault(_alike((row.prompt, row.completion)), set()).add(label)
-        if not said.keys() & {_alike(text) for text in self.kept | self.dropped}:
+        if not said.keys() & {_alike(text) for text in (*self.kept, *self.dropped)}:
             raise LabelError(
                 f"none of the {len(said)} labelled texts is among the rows drawn; give the labels of those"
             )
@@ -75,13 +75,13 @@ class Drawing:
 def read_drawing(path: str | Path) -> Drawing:
     """The drawing in a file that `sample_for_labels` wrote. Raises LabelError that names what is not as it wrote it."""
     path = Path(path)
-    found: dict[str, set[Text]] = {KEPT: set(), DROPPED: set()}
+    found: dict[str, list[Text]] = {KEPT: [], DROPPED: []}
     counts: dict[str, set[tuple[int, ...]]] = {KEPT: set(), DROPPED: set()}
     designs: set[tuple[Any, ...]] = set()
     try:
         for line, cells in read_rows(path):
             strategy, text = _drawn(cells, f"{path.name}:{line}")
-            found[strategy].add(text)
+            found[strategy].append(text)
             counts[strategy].add(tuple(cells[name] for name in (DRAWN, TEXTS, ROWS)))  # type: ignore[index]
             designs.add(tuple(cells[name] for name in (JUDGE_COLUMN, KEEP_AT, DROP_BELOW)))  # type: ignore[index]
     except OSError as error:
@@ -99,7 +99,7 @@ def read_drawing(path: str | Path) -> Drawing:
                 "them as they were drawn: a row without a label counts against the promise"
             )
     texts, rows = ({name: side[at] for name, side in sides.items()} for at in (1, 2))
-    return Drawing(judge, keep_at, drop_below, frozenset(found[KEPT]), frozenset(found[DROPPED]), texts, rows)
+    return Drawing(judge, keep_at, drop_below, tuple(found[KEPT]), tuple(found[DROPPED]), texts, rows)
 
 
 def _drawn(cells: object, where: str) -> tuple[str, Text]:
@@ -130,7 +130,7 @@ def _alike(text: Text) -> Text:
     return plain(text[0]), plain(text[1])
 
 
-def _region(texts: frozenset[Text], population: int, said: Mapping[Text, set[bool]]) -> Region:
+def _region(texts: Sequence[Text], population: int, said: Mapping[Text, set[bool]]) -> Region:
     answers = [said.get(_alike(text), set()) for text in texts]
     good, bad = answers.count({True}), answers.count({False})
     if population < len(texts):

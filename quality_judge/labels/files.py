@@ -50,12 +50,21 @@ class Unreadable(str):
     __slots__ = ()
 
 
+def label_files(path: Path) -> list[Path]:
+    """The file, or of a folder the files in it, sorted; what begins with a mark is no data, as to Spark."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.is_file() and file.name[0] not in "._") or [path]
+
+
 def read_rows(file: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, object]]:
     """Each row of the file with its line; for Parquet and a JSON list, with its number, from 1.
 
     encoding: of CSV, the rest is UTF-8. A row is whatever the file says, or an `Unreadable`. Raises InputError where
     the whole file cannot be used.
     """
+    if file.is_dir():
+        raise InputError("is a folder that holds no file; give label files")
     table = partial(_csv, encoding=encoding)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, object]]]] = {
         ".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": table, ".parquet": _parquet,

@@ -98,7 +98,7 @@ def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
     tasks = [row for row in rows if isinstance(row, Mapping) and not isinstance(row.get("annotations"), list)]
     words: dict[str, list[str]] = {}
     for task in tasks:
-        for name in task.keys() - OWN_FIELDS - set(NOTES):
+        for name in _told(task) - OWN_FIELDS - set(NOTES):
             words.setdefault(name, []).extend(_strings(task[name]))
     if named := {name for name in words.keys() & OWN_CONTROLS if any(_is_choice(word, rubric) for word in words[name])}:
         return named
@@ -114,6 +114,15 @@ def plain_choices(rows: Sequence[object], rubric: Rubric) -> set[str]:
     return found
 
 
+def _told(task: Mapping[str, Any]) -> set[str]:
+    """The fields of a row of JSON-MIN that may be an answer: between its id and its annotator, where Label Studio puts
+    them behind the data; all of them where these stand otherwise."""
+    names, bounds = list(task), ("id", "annotator", "annotation_id")
+    places = [names.index(name) for name in bounds if name in task]
+    in_order = len(places) == len(bounds) and places == sorted(places)
+    return set(names[places[0] : places[1]] if in_order else names)
+
+
 def annotations_of(
     task: object, plain: Collection[str]
 ) -> Iterator[tuple[Mapping[str, Any], Said, dict[str, Any], bool]]:
@@ -124,11 +133,13 @@ def annotations_of(
     if not isinstance(task, Mapping):
         return
     if isinstance(task.get("annotations"), list):
-        for each in task["annotations"]:
+        data = task.get("data")
+        for each in _mappings(task["annotations"]):
             said = Said()
-            for result in each.get("result") or []:
+            for result in _mappings(each.get("result")):
                 said.add(str(result.get("from_name") or "unnamed"), result.get("value"))
-            yield task.get("data") or {}, said, _about(each, "completed_by"), bool(each.get("was_cancelled"))
+            about = _about(each, "completed_by")
+            yield data if isinstance(data, Mapping) else {}, said, about, bool(each.get("was_cancelled"))
         return
     yield task, _said_in(task, plain), _about(task, "annotator"), bool(task.get("was_cancelled"))
 
@@ -274,6 +285,10 @@ def _add_short(said: Said, name: str, value: Any, plain: Collection[str]) -> Non
             said.notes.append(part)
         elif isinstance(part, str) and name in plain:
             said.put(CHOICES if name in OWN_CONTROLS else PLAIN, name, [part])
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _strings(value: Any) -> list[str]:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quality_judge.errors import InputError, LabelError
+from quality_judge.errors import InputError, LabelError, listed
 from quality_judge.labels.files import (
     EXPECTED_COLUMNS,
     KIND_COLUMNS,
     KNOWN_COLUMNS,
     Unreadable,
+    label_files,
     parsed_json,
     read_rows,
     type_name,
@@ -43,6 +44,7 @@ from quality_judge.samples import (
     ROW_ID,
     SOURCE,
     TEXT,
+    UNSEEN_MARKS,
     WEIGHT,
     CategoryRow,
     Preference,
@@ -56,22 +58,26 @@ Messages = list[tuple[str, str]]
 SHOWN = re.compile("[!-~]{1,20}|.{1,3}")
 
 BINARY_VALUES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-LABEL_WORDS = {"good": True, "yes": True, "好": True, "是": True, "bad": False, "no": False, "坏": False, "否": False}
+LABEL_WORDS = {
+    "good": True, "yes": True, "desirable": True, "好": True, "是": True,
+    "bad": False, "no": False, "undesirable": False, "坏": False, "否": False,
+}  # fmt: skip
 LABEL_VALUES = BINARY_VALUES | LABEL_WORDS
 # What would be left unread by a kind, and says otherwise than the row's order does.
 CONTRADICTING = {"preference": (LABEL, CATEGORIES), "ranking": (LABEL, CATEGORIES)}
 SAYING = {LABEL, CATEGORIES, CHOSEN, REJECTED, COMPLETIONS}
+UNASSIGNED = "Cn"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# Neither space nor control by their Unicode category, and yet nothing is drawn: fillers, blank braille, selectors.
-BLANK_MARKS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+BLANK_MARKS = re.compile(f"[{UNSEEN_MARKS}]")
 
 
 def load_labels(paths: Sequence[str | Path], *, open_rows: bool = False) -> LabelSet:
     """The labels of all files, in the order given. Raises one LabelError that names every fault in every file.
 
+    paths: files, or folders of them, as Spark writes a table.
     open_rows: whether a row may hold a text that nobody has labelled; it is then left out, and else it is a fault.
     """
-    files = [Path(path) for path in paths]
+    files = [file for path in paths for file in label_files(Path(path))]
     rows: list[Row] = []
     origins: list[str] = []
     faults: list[str] = [] if files else ["no label file was given"]
@@ -96,7 +102,7 @@ def load_labels(paths: Sequence[str | Path], *, open_rows: bool = False) -> Labe
         except OSError as error:
             faults.append(f"{name}: cannot be read ({error.strerror or type(error).__name__}); check the path")
     if faults:
-        raise LabelError(f"{len(faults)} faults in {len(files)} label files; correct them and load again", faults)
+        raise LabelError(f"{len(faults)} fault(s) in {len(files)} label file(s); correct them and load again", faults)
     return LabelSet.of(rows, origins)
 
 
@@ -125,6 +131,7 @@ class _Parser:
     def __init__(self, cells: Mapping[Any, Any]) -> None:
         # A table that mixes kinds has every column on every row, so null is the same as absent.
         self.cells = {name: cells[name] for name in KNOWN_COLUMNS if cells.get(name) is not None}
+        self.others = [str(name) for name in cells if name not in KNOWN_COLUMNS]
         self.faults: list[str] = []
 
     def row(self) -> Row | None:
@@ -132,6 +139,8 @@ class _Parser:
         if len(kinds) != 1:
             found = ", ".join(name for name in KIND_COLUMNS if name in self.cells) or "none of these"
             problem = f"columns of {' and '.join(kinds)} at once" if kinds else "columns of no kind of label"
+            alike = [name for name in self.others if name.strip().lower() in KIND_COLUMNS]
+            problem += f", for names are in small letters, and {listed(alike)} is not" if alike else ""
             self.faults.append(f"{problem} (filled: {found}); expected one of: {EXPECTED_COLUMNS}")
             return None
         for name in CONTRADICTING.get(kinds[0], ()):
@@ -305,8 +314,13 @@ class _Parser:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of `text` would be seen: spaces, controls, format characters, fillers."""
-    return all(unicodedata.category(mark)[0] in "ZC" or BLANK_MARKS.match(mark) for mark in text)
+    """Whether nothing of `text` would be seen: spaces, controls, format characters, fillers; as in scoring."""
+    return all(_is_unseen(mark) for mark in text)
+
+
+def _is_unseen(mark: str) -> bool:
+    category = unicodedata.category(mark)
+    return (category[0] in "ZC" and category != UNASSIGNED) or BLANK_MARKS.match(mark) is not None
 
 
 def _joined(messages: Messages) -> str:

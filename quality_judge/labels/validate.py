@@ -86,7 +86,7 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     counts = {**labels.counts(), **{name: settled.counts[name] for name in COUNTED}, "kept": len(cleaned)}
     warnings = [f"{settled.origins[index]}: {remark}" for index, remark in sorted(settled.remarks)]
     warnings = [*_distrust(consensus.agreement), *warnings, *_imbalance(cleaned)]
-    return cleaned, LabelReport(_errors(cleaned), tuple(warnings), counts, consensus.agreement)
+    return cleaned, LabelReport(_errors(cleaned, leaks=counts["leaks"]), tuple(warnings), counts, consensus.agreement)
 
 
 COUNTED = ("duplicates", "contradictions", "outvoted", "tied", "leaks", "repeated")
@@ -273,7 +273,7 @@ def _majority(votes: Iterable[tuple[str | None, Verdict]]) -> Verdict | None:
     return leading[0][0]
 
 
-def _errors(labels: LabelSet) -> tuple[str, ...]:
+def _errors(labels: LabelSet, *, leaks: int) -> tuple[str, ...]:
     errors = []
     if len(labels) < MIN_ROWS:
         errors.append(f"{len(labels)} rows of use in all; expected at least {MIN_ROWS}: label more")
@@ -283,6 +283,8 @@ def _errors(labels: LabelSet) -> tuple[str, ...]:
         errors.append(
             f"all {len(labels)} rows are {got}; expected both desirable and undesirable ones: label the other class"
         )
+    if errors and leaks:
+        errors.append(f"{leaks} rows were left out, for their texts or groups stand in the test labels; part the two")
     return tuple(errors)
 
 

@@ -44,6 +44,7 @@ class Rescoring(Scoring):
         if taken := [name for name in df.columns if name in DECIDED_COLUMNS]:
             raise CorpusError(f"the table already has {', '.join(taken)}; give the scored table, not a filtered one")
         refuse_unfit(df.drop(*SCORED_COLUMNS), self.text_column, self.prompt_column)
+        self._refuse_prompts(df)
 
     def texts(self, df: DataFrame) -> list[Column]:
         """What the large judge reads: nothing where the cheap one has decided."""

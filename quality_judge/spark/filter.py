@@ -106,7 +106,7 @@ def _measure(df: DataFrame, policy: ResolvedPolicy, text_column: str) -> Column:
     if not isinstance(rank, TokenBudget):
         return F.lit(1)
     (*_, text) = judged_texts(df, text_column)
-    by_length = F.coalesce(F.ceil(F.length(text) / F.lit(rank.characters_per_token)), F.lit(0))
+    by_length = F.coalesce(F.ceil(F.length(text.cast("string")) / F.lit(rank.characters_per_token)), F.lit(0))
     if rank.column is None:
         return by_length
     return F.greatest(F.coalesce(named(df, rank.column).try_cast("long"), by_length), F.lit(0))

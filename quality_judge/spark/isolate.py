@@ -73,9 +73,11 @@ class Child:
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(filter(None, sys.path))  # what comes with --py-files a worker alone is told of
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-        )
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
         try:
             kind, content = self._answer(self._process, LOAD_SECONDS)
         except (EOFError, TimeoutError):

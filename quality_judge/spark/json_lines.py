@@ -18,8 +18,9 @@ from pyspark.sql.types import ArrayType, DataType, StringType, StructField, Stru
 
 from quality_judge.spark.score import CORRUPT_COLUMN, named
 
-LENIENT: dict[str, Any] = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT_COLUMN}
-LINE, ROW = "_line", "_row"
+LINE, ROW, UNREAD = "_line", "_row", "_unread"
+# Under a name of its own: a table that was read leniently before, and written, has records with CORRUPT_COLUMN.
+LENIENT: dict[str, Any] = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": UNREAD}
 NOTHING = "array<struct<_nothing: boolean>>"  # any object, or an array of them
 BESIDE_RECORDS = ", \t\r]"  # what stands behind a record where the file is one array, with a record on each line
 
@@ -32,13 +33,22 @@ def read_json(spark: SparkSession, paths: Sequence[str], below: Mapping[str, Any
     lines, reader = spark.read.options(**below).schema(f"{LINE} string").text(list(paths)), spark.read.options(**below)
     known, whole = _schema(lines)
     if known is not None:
-        said = [] if whole else [StructField(CORRUPT_COLUMN, StringType())]
+        said = [] if whole else [StructField(UNREAD, StringType())]
         reader = reader.schema(StructType([*said, *_beside(lines, known)]))
     found = reader.json(list(paths), **LENIENT)
     if whole or not lines.where(_holds_more(F.col(LINE))).take(1):
+        return _marked(found)
+    plain = StructType([field for field in found.schema if field.name != UNREAD])
+    return _marked(_told_apart(lines, _beside(lines, plain)))
+
+
+def _marked(found: DataFrame) -> DataFrame:
+    """`found` with UNREAD in CORRUPT_COLUMN, first and beside what a record itself says there."""
+    if UNREAD not in found.columns:
         return found
-    plain = StructType([field for field in found.schema if field.name != CORRUPT_COLUMN])
-    return _told_apart(lines, _beside(lines, plain))
+    said = [named(found, name) for name in found.columns if name == CORRUPT_COLUMN]
+    others = [named(found, name) for name in found.columns if name not in (UNREAD, CORRUPT_COLUMN)]
+    return found.select(F.coalesce(F.col(UNREAD), *said).alias(CORRUPT_COLUMN), *others)
 
 
 def _schema(lines: DataFrame) -> tuple[StructType | None, bool]:
@@ -68,12 +78,12 @@ def _holds_more(line: Column) -> Column:
 
 
 def _told_apart(lines: DataFrame, fields: StructType) -> DataFrame:
-    """The records of the lines with the columns `fields`, and CORRUPT_COLUMN with each line that is none."""
+    """The records of the lines with the columns `fields`, and UNREAD with each line that is none."""
     line, text = F.col(LINE), _record(F.col(LINE))
     one, several = F.array(_parsed(text, fields)), _parsed(text, ArrayType(fields))
     rows = F.when(F.is_valid_utf8(line), F.when(text.startswith("["), several).otherwise(one))
     found = lines.where(line.rlike(r"\S")).withColumn(ROW, F.explode_outer(rows))
-    corrupt = F.when(F.col(ROW).isNull(), line).alias(CORRUPT_COLUMN)
+    corrupt = F.when(F.col(ROW).isNull(), line).alias(UNREAD)
     columns = [F.col(ROW)[name].alias(name) for name in fields.names]
     return found.select(corrupt, *columns, *[named(found, name) for name in lines.columns[1:]])
 

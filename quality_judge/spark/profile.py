@@ -43,7 +43,7 @@ def profile(df: DataFrame, *, slice_columns: Sequence[str] = SLICE_COLUMNS, text
     """The profile of a table of decided rows. Of slice columns those there are; of many values the largest."""
     bin_index = F.least(F.floor(F.col(SCORE_COLUMN) * BINS), F.lit(BINS - 1)).alias("bin")
     has_text = type_of(df.schema, text_column) is not None
-    length = F.sum(F.length(judged_texts(df, text_column)[-1])) if has_text else F.lit(None)
+    length = F.sum(F.length(judged_texts(df, text_column)[-1].cast("string"))) if has_text else F.lit(None)
     rows = (
         df.groupBy(DECISION_COLUMN, REASON_COLUMN, CODE_COLUMN, bin_index)
         .agg(F.count("*").alias("n"), length.alias("characters"))

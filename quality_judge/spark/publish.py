@@ -20,10 +20,11 @@ from quality_judge.redact import redacted_values
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.lock import held
 from quality_judge.spark.places import PATTERN_SIGN, Place, overlapping
-from quality_judge.spark.switch import LOG_FOLDER, aside, data_files, switch, tidy
+from quality_judge.spark.switch import LOG_FOLDER, aside, data_files, of_switches, switch, tidy
 
 MANIFEST_FILE = "_quality_manifest.json"
 PROFILE_FILE = "_quality_profile.json"
+BEGUN_FILE = "begun.json"
 CONTENTS_FOLDER = "contents"
 RECEIPTS_FOLDER = "receipts"
 
@@ -35,10 +36,13 @@ class Staging:
     RunConflict when it is no longer.
     """
 
-    def __init__(self, spark: SparkSession, output: str, refuse_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, spark: SparkSession, output: str, refuse_lost: Callable[[], None] = lambda: None, job: str | None = None
+    ) -> None:
         self.spark = spark
         self.output = output.rstrip("/") or "/"
         self.refuse_lost = refuse_lost
+        self._job = job
         self._final = _final(spark, output)
         self._run: Place | None = None
         self._published = False
@@ -62,6 +66,12 @@ class Staging:
         """`content` as a JSON file; names that begin with an underscore are not data to Spark."""
         self._new.child(name).write_json(redacted_values(content))
 
+    def write_manifest(self, content: Mapping[str, Any]) -> None:
+        """Says beside the tables what they are, which job wrote them and, of a run with a plan, which run it was."""
+        said = {} if self._job is None else {"job": self._job}
+        said |= {} if self._run is None else _begun(self._run)
+        self.write_json(MANIFEST_FILE, said | dict(content))
+
     def resume(self, plan: str) -> Place:
         """The folder of the run with that plan, whatever it holds already; the folders of other plans go."""
         self._run = self._beside(f"run-{plan}")
@@ -69,6 +79,8 @@ class Staging:
             if place.name != self._run.name:
                 place.delete()
         self._new = self._run.child("table")
+        if not _begun(self._run):
+            self._run.child(BEGUN_FILE).write_json({"run": uuid.uuid4().hex})
         return self._run
 
     def already_published(self, plan: str) -> dict[str, Any] | None:
@@ -77,8 +89,9 @@ class Staging:
         Then `publish` only tidies.
         """
         run = self._beside(f"run-{plan}")
-        found = self._final.child(MANIFEST_FILE).read_json() if run.exists() else None
-        if found is None or found.get("plan") != plan:
+        begun = _begun(run) if run.exists() else {}
+        found = self._final.child(MANIFEST_FILE).read_json() if begun else None
+        if found is None or found.get("run") != begun["run"]:  # an earlier run with that plan may have published, too
             return None
         self._run, self._published = run, True
         return found
@@ -143,11 +156,23 @@ class Staging:
         if not self._final.exists():
             return
         known = {place.name for place in self._final.listed()} if self._final.is_folder() else {"a file"}
-        if known and MANIFEST_FILE not in known and LOG_FOLDER not in known:
+        ours = MANIFEST_FILE in known or (LOG_FOLDER in known and of_switches(self._final))
+        if known and not ours:
             raise CorpusError(
                 f"{self.output} exists and holds no {MANIFEST_FILE}, so it is no earlier output of this job and is not "
                 "replaced; choose another --output, or remove it"
             )
+        wrote = (self._final.child(MANIFEST_FILE).read_json() or {}).get("job", self._job)
+        if self._job not in (None, wrote):
+            raise CorpusError(
+                f"{self.output} is an output of {wrote} and is not replaced by one of {self._job}; choose another "
+                "--output, or remove it"
+            )
+
+
+def _begun(run: Place) -> dict[str, Any]:
+    """`run`, the name of this one run with its plan; nothing before it has one."""
+    return run.child(BEGUN_FILE).read_json() or {}
 
 
 def _acknowledged(run: Place) -> bool:
@@ -162,18 +187,20 @@ def published(
     *,
     inputs: Sequence[str] = (),
     tables: Sequence[str] = ("",),
+    job: str | None = None,
 ) -> dict[str, Any]:
     """What `write` gives, its result then standing at `output`; when it raises, `output` is as it was before.
 
-    inputs: what `write` reads. tables: the folders within the output that hold a table. Raises CorpusError when the
-    output lies in an input or an input in the output, RunConflict when another run is writing the output.
+    inputs: what `write` reads. tables: the folders within the output that hold a table. job: whose earlier outputs are
+    replaced, and no other's. Raises CorpusError when the output lies in an input or an input in the output, RunConflict
+    when another run is writing the output.
     """
     with refused_read():
         for path in inputs:
             refuse_overlap(spark, path, output)
         try:
             with held(lock_of(spark, output)) as refuse_lost:
-                return _published(Staging(spark, output, refuse_lost), write, tables)
+                return _published(Staging(spark, output, refuse_lost, job), write, tables)
         except ConnectionError:
             raise SparkFailed("the Java process of Spark ended; nothing was published") from None
         except OSError as error:

@@ -20,7 +20,7 @@ from quality_judge.spark.lineage import dataset, judge_facet, of_files, run_even
 from quality_judge.spark.places import Place
 from quality_judge.spark.plan import MIN_JOINED_ROWS, MIN_SHARD_ROWS, Plan, cut, input_files, named_plan
 from quality_judge.spark.progress import shown
-from quality_judge.spark.publish import MANIFEST_FILE, Staging, refuse_loss
+from quality_judge.spark.publish import Staging, refuse_loss
 from quality_judge.spark.reuse import Reuse
 from quality_judge.spark.score import Scoring, balanced
 from quality_judge.spark.shards import Receipt, gather, summed, write_shards
@@ -57,7 +57,8 @@ class ScoringRun:
         Raises CheckFailed unless every row that came in went out.
         """
         spark, files = self.corpus.sparkSession, input_files(self.corpus)
-        plan = named_plan(files, {**self.said, "judge": self.judge.fingerprint, "columns": self.corpus.schema.json()})
+        said = {"judge": self.judge.spec.checksum, "columns": self.corpus.schema.json()}  # flags depend on its cut, too
+        plan = named_plan(files, {**self.said, **said})
         if done := self.staging.already_published(plan.id):
             tell("the run before this one had published and was ended before it tidied up; nothing is left to do")
             return _summary(done)
@@ -74,7 +75,7 @@ class ScoringRun:
         gather(run, receipts)
         refuse_loss(plan.rows, sum(receipt.rows for receipt in receipts))
         manifest = self._manifest(plan, receipts, seconds=time.perf_counter() - started)
-        self.staging.write_json(MANIFEST_FILE, manifest)
+        self.staging.write_manifest(manifest)
         return _summary(manifest)
 
     def _source(

@@ -17,7 +17,8 @@ from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 
 from quality_judge.errors import CorpusError, listed
 from quality_judge.judge import Judge, load_judge
-from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, NULL_TEXT, SCORED_COLUMNS, TOO_LONG
+from quality_judge.judge_spec import WITHOUT_PROMPTS
+from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, SCORED_COLUMNS, TOO_LONG
 from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.stage import gpu_profile, scored_in_stage
@@ -63,11 +64,20 @@ class Scoring:
     def refuse(self, df: DataFrame) -> None:
         """Raises CorpusError for a missing column, one that is no text, or a name that is taken."""
         refuse_unfit(df, self.text_column, self.prompt_column)
+        self._refuse_prompts(df)
+
+    def _refuse_prompts(self, df: DataFrame) -> None:
+        prompts = len(judged_texts(df, self.text_column, self.prompt_column)) > 1
+        if prompts and not self.judge.spec.encoding.takes_prompts:
+            raise CorpusError(WITHOUT_PROMPTS)
 
     def texts(self, df: DataFrame) -> list[Column]:
-        """What the judge reads of each row; all of it null where a text is too long."""
+        """What the judge reads of each row; all of it null where a text is too long, or the record was not understood:
+        of a line of CSV with too many commas the text column holds a part."""
         texts = judged_texts(df, self.text_column, self.prompt_column)
-        return texts if self.max_bytes is None else [F.when(~self.too_long(df), text) for text in texts]
+        if self.max_bytes is None and CORRUPT_COLUMN not in df.columns:
+            return texts
+        return [F.when(~(self.too_long(df) | _malformed(df)), text) for text in texts]
 
     def too_long(self, df: DataFrame) -> Column:
         """Whether a text of the row has more than `max_bytes`; such a text never leaves the JVM."""
@@ -80,12 +90,11 @@ class Scoring:
         """The columns of `df` and the scored ones. judged: `df` with the struct of `udf` in STRUCT_COLUMN."""
         plain = [F.col(f"{STRUCT_COLUMN}.{name}").alias(name) for name in SCORED_COLUMNS]
         scored = judged.select(*[named(df, name) for name in df.columns], *plain)
-        if CORRUPT_COLUMN in df.columns:
-            unreadable = F.col(CORRUPT_COLUMN).isNotNull() & (F.col(CODE_COLUMN) == NULL_TEXT)
-            scored = scored.withColumn(CODE_COLUMN, F.when(unreadable, BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
         if self.max_bytes is not None:
             code = F.when(self.too_long(df), TOO_LONG).otherwise(F.col(CODE_COLUMN))
             scored = scored.withColumn(CODE_COLUMN, code)
+        if CORRUPT_COLUMN in df.columns:
+            scored = scored.withColumn(CODE_COLUMN, F.when(_malformed(df), BAD_RECORD).otherwise(F.col(CODE_COLUMN)))
         return scored
 
 
@@ -102,6 +111,11 @@ def score(
     """
     loaded = judge if isinstance(judge, Judge) else load_judge(judge)
     return Scoring(loaded, text_column, prompt_column, max_bytes, gpus_per_task)
+
+
+def _malformed(df: DataFrame) -> Column:
+    """Whether the reader did not understand the row's record."""
+    return F.col(CORRUPT_COLUMN).isNotNull() if CORRUPT_COLUMN in df.columns else F.lit(False)
 
 
 def _longer(text: Column, max_bytes: int) -> Column:
@@ -165,13 +179,24 @@ def refuse_unfit(df: DataFrame, text_column: str, prompt_column: str | None = No
 
 def named(df: DataFrame, path: str) -> Column:
     """The column of that name, whatever characters are in it, else the field within a column as in `doc.text`."""
-    return F.col("`" + path.replace("`", "``") + "`") if path in df.columns else F.col(path)
+    parts = [path] if path in df.columns else _parts(df.schema, path)
+    return F.col(".".join("`" + part.replace("`", "``") + "`" for part in parts) if parts else path)
 
 
 def type_of(schema: StructType, path: str) -> DataType | None:
     """The type of a column, or of a field within it as in `doc.text`; None when there is none."""
+    kind: DataType = schema
+    for part in _parts(schema, path):
+        assert isinstance(kind, StructType)
+        kind = kind[part].dataType
+    return None if kind is schema else kind
+
+
+def _parts(schema: StructType, path: str) -> list[str]:
+    """The names of the columns within one another that a path names; a name may hold points. Empty when none does."""
     if path in schema.fieldNames():
-        return schema[path].dataType
+        return [path]
     first, _, rest = path.partition(".")
     within = schema[first].dataType if rest and first in schema.fieldNames() else None
-    return type_of(within, rest) if isinstance(within, StructType) else None
+    inner = _parts(within, rest) if isinstance(within, StructType) else []
+    return [first, *inner] if inner else []

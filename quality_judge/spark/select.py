@@ -55,7 +55,8 @@ def rows_for_labels(
     `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold` that holds `count` texts, all of it.
     labelled: (prompt, completion) of texts that are left out, of the chances too. group: column that says which rows
     belong together; what it says goes along.
-    The same table and seed give the same rows, however it is partitioned. Raises CorpusError for a missing column, when
+    The same table and seed give the same rows, however it is partitioned; of `kept` other cuts or another count give
+    others. Raises CorpusError for a missing column, when
     no scored row is left, or for `kept` rows of two judges.
     """
     asked = (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group)
@@ -66,8 +67,9 @@ def rows_for_labels(
     known = F.col(SCORE_COLUMN).isNotNull() | F.lit(strategy in ("uniform", "stratified"))
     usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum, group)
-    # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on.
-    salt = f"{seed} {strategy}"
+    # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on. Nor what
+    # another cut was refused by: labels that chose the stricter one would be more often right there.
+    salt = f"{seed} {strategy} {cuts} {count}" if strategy == "kept" else f"{seed} {strategy}"
     shown = _without(_keyed(shown, salt), labelled, salt)
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(STRATUM).alias(STRATUM), F.count("*").alias(COPIES)

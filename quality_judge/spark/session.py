@@ -6,7 +6,9 @@ Only programmes call it; the library itself works on the session it is given. (d
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -38,6 +40,7 @@ JAVA_OPTIONS = "-XX:+UseSerialGC -Dio.netty.tryReflectionSetAccessible=true"
 DAEMON_SETTING, DAEMON = "spark.python.daemon.module", "quality_judge.spark_daemon"
 PY_FILES = "spark.submit.pyFiles"  # they reach a worker after its daemon has started
 OPTIONS = {"--master": "spark.master", "--driver-memory": "spark.driver.memory", "--py-files": PY_FILES}
+PROPERTIES_FILE = "--properties-file"
 LOGGING_FILE = "spark/log4j2.properties"
 
 
@@ -70,10 +73,14 @@ def given_settings() -> set[str]:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         SparkContext._ensure_initialized()  # SparkConf() is empty without it, and ours would win
         return {key for key, _ in SparkConf().getAll()}
-    arguments = os.environ.get("PYSPARK_SUBMIT_ARGS", "").split()
-    given = {word.partition("=")[0] for word in arguments if word.startswith("spark.")}
+    arguments = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    words = [word.removeprefix("--conf=") for word in arguments]
+    given = {word.partition("=")[0] for word in words if word.startswith("spark.")}
     options = {word.partition("=")[0] for word in arguments}
-    return given | {key for option, key in OPTIONS.items() if option in options} | _default_keys()
+    named = [word for before, word in pairwise(arguments) if before == PROPERTIES_FILE]
+    named += [word.partition("=")[2] for word in arguments if word.startswith(f"{PROPERTIES_FILE}=")]
+    files = map(Path, named) if named else [_defaults_file()]  # with a file of their own Spark leaves the defaults out
+    return given.union({key for option, key in OPTIONS.items() if option in options}, *map(_keys_in, files))
 
 
 def local_settings() -> dict[str, str]:
@@ -87,8 +94,12 @@ def local_settings() -> dict[str, str]:
     return LOCAL_SETTINGS | {"spark.driver.extraJavaOptions": options}
 
 
-def _default_keys() -> set[str]:
+def _defaults_file() -> Path:
     folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(os.environ.get("SPARK_HOME", ""), "conf")
-    file = Path(folder) / "spark-defaults.conf"
+    return Path(folder) / "spark-defaults.conf"
+
+
+def _keys_in(file: Path) -> set[str]:
+    """The keys of a properties file; none where it is not there."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return {line.replace("=", " ").split()[0] for line in lines if line.strip() and not line.lstrip().startswith("#")}

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import ArrayType, DataType, MapType, StructType, VariantType
 
 from quality_judge.errors import CheckFailed
 from quality_judge.scores import CODE_COLUMN, FLAGS, FLAGS_COLUMN, SCORE_COLUMN
@@ -168,7 +168,7 @@ def _written(
 
 def _counted(written: DataFrame, threshold: float | None) -> dict[str, Any]:
     """rows, codes, flags, above and digest of what stands in the files: one pass."""
-    hashed = [F.col(f"`{f.name.replace('`', '``')}`") for f in written.schema.fields if not _holds_map(f.dataType)]
+    hashed = [F.col(f"`{f.name.replace('`', '``')}`") for f in written.schema.fields if not _has_no_hash(f.dataType)]
     flags = [F.sum(F.array_contains(FLAGS_COLUMN, flag).cast("long")).alias(flag) for flag in FLAGS]
     above = F.sum((F.col(SCORE_COLUMN) >= F.lit(threshold)).cast("long")) if threshold is not None else F.lit(None)
     digest = F.sum(F.xxhash64(*hashed).cast("decimal(38,0)"))
@@ -197,9 +197,9 @@ def _receipt_file(run: Place, shard: Shard) -> Place:
     return run.child(RECEIPTS_FOLDER).child(f"{shard.index:05d}.json")
 
 
-def _holds_map(kind: DataType) -> bool:
+def _has_no_hash(kind: DataType) -> bool:
     if isinstance(kind, ArrayType):
-        return _holds_map(kind.elementType)
+        return _has_no_hash(kind.elementType)
     if isinstance(kind, StructType):
-        return any(_holds_map(inner.dataType) for inner in kind.fields)
-    return isinstance(kind, MapType)
+        return any(_has_no_hash(inner.dataType) for inner in kind.fields)
+    return isinstance(kind, MapType | VariantType)

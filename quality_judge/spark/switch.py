@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,12 @@ def tidy(output: Place, tables: Sequence[str]) -> None:
 def data_files(folder: Place) -> list[Place]:
     """The files directly in the folder that are rows to Spark."""
     return [file for file in folder.listed() if file.name[0] not in "._" and not file.is_folder()]
+
+
+def of_switches(output: Place) -> bool:
+    """Whether the log in the folder is of switches alone, and not that of a stream, which counts its batches."""
+    names = [place.name for place in output.child(LOG_FOLDER).listed() if place.name[0].isdigit()]
+    return output.local is None and all(re.fullmatch(r"\d*9\.compact", name) for name in names)
 
 
 def aside(output: Place) -> Place:

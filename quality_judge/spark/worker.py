@@ -48,7 +48,8 @@ MOST_FATAL_ROWS = 100
 OUT_OF_MEMORY = ("allocate memory", "out of memory")
 Rows: TypeAlias = pd.Series | pa.Array
 _LOCK = threading.Lock()
-_SCORERS: dict[tuple[str, str], Scorer] = {}  # one for each device: a local master gives a process tasks on all GPUs
+# One for each device: a local master gives a process tasks on all GPUs.
+_SCORERS: dict[tuple[str, str, str], Scorer] = {}
 
 
 def score_batches(
@@ -183,7 +184,7 @@ def bytes_of(column: Rows) -> pa.Array:
 
 def scorer_for(folder: str, fingerprint: str) -> Scorer:
     """This process's scorer of the judge in `folder`. Raises JudgeError when another judge lies there by now."""
-    key = (fingerprint, task_device(gpu_count()))
+    key = (fingerprint, task_device(gpu_count()), folder)  # two judges may differ in their cuts alone
     with _LOCK:
         if key not in _SCORERS:
             if "OMP_NUM_THREADS" in os.environ:  # Spark's cores per task; the tokenizers would take them all

@@ -90,6 +90,11 @@ class Targets:
     recall: float | None = None
     confidence: float = 0.9
 
+    def __post_init__(self) -> None:
+        for metric in ("precision", "npv", "recall"):
+            if (target := getattr(self, metric)) is not None:
+                check_request(metric, target, self.confidence)
+
     @property
     def asked(self) -> int:
         """How many promises."""

@@ -127,5 +127,8 @@ def _recall(target: float, confidence: float, split: float, cut: float, kept: Re
     advice = (
         "drop fewer rows, and draw anew" if hopeless else f"draw about {needed} rows anew, most of them below the cut"
     )
+    if open_rows := kept.unlabelled + dropped.unlabelled:  # as in a share, to test again then costs nothing
+        said += f", and {open_rows} rows without a label count against it"
+        advice = f"settle those {open_rows} first; else {advice}"
     message = f"recall >= {target:g} is not shown with confidence {confidence:g}: {said}; {advice}"
     return Certificate("recall", target, confidence, None, n, 0, 0, None, None, False, needed, message, "fresh")

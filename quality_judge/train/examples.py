@@ -155,8 +155,9 @@ def example_rows(labels: LabelSet) -> np.ndarray:
 
 
 def category_names(labels: LabelSet) -> tuple[str, ...]:
-    """The names of all categories in the labels, sorted."""
-    return tuple(sorted({name for row in labels.categories for name in row.categories}))
+    """The names of all categories that somebody judged in the labels, sorted."""
+    judged = (row.categories.items() for row in labels.categories)
+    return tuple(sorted({name for row in judged for name, applies in row if applies is not None}))
 
 
 def _rows(labels: LabelSet, names: Sequence[str]) -> Iterable[tuple]:

@@ -46,12 +46,13 @@ MAX_CROSS_FITTED_UNITS = 2500
 MAX_DEVELOPMENT_SHARE = 0.15
 MAX_DEVELOPMENT_UNITS = 1500
 LEAST_GAIN = 0.01  # of the order of unseen labels, for another base than the first
+CHARACTER_BYTES = 4  # at most; so many may be lost at each end of a cut
 WARNINGS = {  # by their name in `label_faults`
     "unread": "of the tokens of a labelled text {share:.0%} are unknown to {base}, which reads nothing of them: name a "
     "base of their language (--set base=…), or have one tried beside it that reads bytes (--set "
     "'other_bases=[\"HuggingFaceTB/SmolLM2-135M-Instruct\"]')",
-    "cut": "{share:.0%} of the labelled texts are longer than {most} tokens and read in part, where experts may have "
-    "read all: --set max_tokens=… reads more at a higher cost, as far as the base can",
+    "cut": "{share:.0%} of the labelled texts are longer than what is read of one (at most {most} tokens), where "
+    "experts may have read all: --set max_tokens=… reads more at a higher cost, as far as the base can",
 }
 
 
@@ -155,9 +156,11 @@ class _Attempt:
         ]
 
     def read(self) -> dict[str, float]:
-        """The share of a labelled text's tokens that are unknown, and of labelled texts that fill all tokens there are,
-        and so were cut."""
-        cut = self.given.tokens.lengths >= self.encoding.max_tokens
+        """The share of a labelled text's tokens that are unknown, and of labelled texts that fill all tokens or bytes
+        that are read, and so were cut."""
+        most = self.encoding.head_bytes + self.encoding.tail_bytes - 2 * CHARACTER_BYTES
+        size = np.array([len(text.encode()) for text in self.given.texts])
+        cut = (self.given.tokens.lengths >= self.encoding.max_tokens) | (size > most)
         return {"unknown_tokens": self.unread, "cut_texts": float(cut.mean())}
 
     def copies_note(self) -> dict[str, int]:

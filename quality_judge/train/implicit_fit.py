@@ -26,7 +26,7 @@ from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.output_layer import OutputLayer, load_generator, load_writer
 from quality_judge.engine.prompts import turns_prompt
 from quality_judge.engine.weights import apply_adapter, load_tokenizer, position_limit
-from quality_judge.errors import ConfigError, LabelError
+from quality_judge.errors import BaseModelError, ConfigError, JudgeError, LabelError
 from quality_judge.judge_spec import Encoding, Implicit, Lora
 from quality_judge.train.adapters import extracted_of_writer
 from quality_judge.train.examples import Examples
@@ -67,6 +67,13 @@ def implicit_base(base: Base, config: JudgeConfig) -> ImplicitBase:
         tokenizer, base.architecture, max_tokens=config.max_tokens, cut_at=config.cut, limit=position_limit(base),
         prompt=turns_prompt(tokenizer),
     )  # fmt: skip
+    try:
+        completion_mark(encoding)
+    except JudgeError:
+        raise BaseModelError(
+            f"the chat template of {base.id} parts turns by plain text, which a row could spell; take a base with a "
+            "control token between turns, or kind: scalar"
+        ) from None
     return ImplicitBase(encoding, tokenizer_json, Implicit(beta=train.beta, length=config.length), layer)
 
 

@@ -19,6 +19,7 @@ from quality_judge.train.surface_fit import COUNT_SCALES, SurfaceFeatures
 
 MAX_TEXTS, MAX_CHARACTERS = 2_000, 2_000_000  # of each kind: 0.3 GB and some seconds at most
 LEAST_TEXTS = 50
+MAX_LENGTH = MAX_CHARACTERS // LEAST_TEXTS  # of one text, so that there is room for as many as are needed
 FOLDS = 5
 STRENGTH = 1.0
 
@@ -38,15 +39,17 @@ def likeness(labelled: Sequence[str], corpus: Sequence[str]) -> dict[str, Any] |
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     features = SurfaceFeatures(texts).matrix(max(COUNT_SCALES))
     said = cross_val_predict(model, features, which, cv=folds, method="decision_function")
-    length = roc_auc(which == 1, np.array([len(text) for text in texts], float)) or 0.5
+    length = np.array([len(text) for text in texts], float)
     return {
         "labelled_texts": len(ours), "corpus_texts": len(theirs), "roc_auc": roc_auc(which == 1, said),
-        "roc_auc_ci": roc_auc_interval(which == 1, said), "length_only": max(length, 1 - length),
+        "roc_auc_ci": roc_auc_interval(which == 1, said),
+        "length_only": max(filter(None, (roc_auc(which == side, length) for side in (0, 1)))),
     }  # fmt: skip
 
 
 def _some(texts: Sequence[str], others: set[str]) -> list[str]:
-    """Different texts that are not among `others`, drawn by chance, as many as MAX_TEXTS and MAX_CHARACTERS allow."""
-    found = [text for text in dict.fromkeys(texts) if text and text not in others]
+    """Different texts that are not among `others`, drawn by chance, as many as MAX_TEXTS and MAX_CHARACTERS allow; of
+    each its first MAX_LENGTH characters."""
+    found = [text for text in dict.fromkeys(text[:MAX_LENGTH] for text in texts) if text and text not in others]
     drawn = [found[at] for at in np.random.default_rng(0).permutation(len(found))[:MAX_TEXTS]]
     return [text for text, end in zip(drawn, accumulate(map(len, drawn)), strict=True) if end <= MAX_CHARACTERS]

@@ -1,6 +1,6 @@
 """Fits a verdict judge: what `model_fit` does, with the base's own verdict in the place of a linear probe.
 
-The frozen method is the zero-shot verdict: nothing is learnt but its calibration. It knows nothing of files.
+The frozen method is the zero-shot verdict: of the base nothing is learnt. It knows nothing of files.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from quality_judge.engine.precision import precision_here
 from quality_judge.engine.prefix import shared_prefix
 from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import load_body
+from quality_judge.stats.calibration import labels_missing
 from quality_judge.train.linear import fit_linear, order_score
 from quality_judge.train.model_fit import MIN_TUNED_UNITS, Method, ModelFitter
 from quality_judge.train.verdict_base import VerdictBase, coverage, coverage_note
@@ -26,6 +27,14 @@ from quality_judge.train.verdict_base import VerdictBase, coverage, coverage_not
 TOO_LITTLE_COVERAGE = (
     "untrained, the base gives the two verdict words {before:.0%} of its probability: it hardly follows the rubric and "
     "its zero-shot verdict says little; use a base that follows instructions, or other words in the rubric"
+)
+HEADS_WITHOUT_LABELS = (
+    "no category is named: the labels have categories, so that heads name them and not the base, and for none of them "
+    "are there enough rows that have it and that have not; label more, or leave the category rows out"
+)
+TUNED_WRITES_NOTHING = (
+    "no category is named: a base that was tuned ({method}) is asked for its verdict alone; label categories, or take "
+    "train.method=frozen, whose base writes them"
 )
 MIN_REFERENCE_GAIN = 0.005  # of the out-of-fold order: a reference doubles the cost of every score
 
@@ -62,10 +71,19 @@ class VerdictFitter(ModelFitter):
                 model.reference = copy.deepcopy(self.body).to(self.device)
                 outputs[:, 0] += share * self.untouched
         note["coverage"] = coverage_note(before, after)
-        if not note["coverage"]["enough"]:
-            note["warnings"] = [TOO_LITTLE_COVERAGE.format(**note["coverage"])]
+        note["warnings"] = [] if note["coverage"]["enough"] else [TOO_LITTLE_COVERAGE.format(**note["coverage"])]
+        if self.ready.writing is not None and model.verdict.written is None:
+            note["warnings"] += self._names_nothing(method)
         note["zero_shot"] = self.scores["frozen"]
         return model, outputs, adapter, note
+
+    def _names_nothing(self, method: Method) -> list[str]:
+        """What to say where the base would write categories and this judge names none."""
+        said = self.examples.categories
+        known = [labels_missing(int((column == 1).sum()), int((column == 0).sum())) == 0 for column in said.T]
+        if any(known):
+            return []
+        return [HEADS_WITHOUT_LABELS if known else TUNED_WRITES_NOTHING.format(method=method)]
 
     def _recompute_activations(self) -> None:
         super()._recompute_activations()

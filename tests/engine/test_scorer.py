@@ -11,6 +11,7 @@ from quality_judge.engine.encode import Ragged, build_encoding
 from quality_judge.engine.kinds import POOLED_LAYERS, ScalarModel
 from quality_judge.engine.scorer import ForwardPool, Scorer, load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, hidden_size, load_tokenizer
+from quality_judge.errors import CorpusError
 from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, save_judge
 from quality_judge.judge_spec import BaseReference
 from quality_judge.stats.calibration import fit_platt
@@ -158,3 +159,17 @@ def test_a_matrix_vector_head_would_make_a_row_depend_on_its_place(judge):
         alone = torch.cat([model(states[i : i + 1], None) for i in range(10)])
         assert torch.equal(model(states, None), alone)
         assert torch.equal(model(states.flip(0), None).flip(0), alone)
+
+
+def test_one_text_and_prompts_that_do_not_fit_are_refused(scorer):
+    with pytest.raises(CorpusError, match="put the text into a list"):
+        scorer.score("water rises")
+    with pytest.raises(CorpusError, match="2 texts and 1 prompts"):
+        scorer.score(["water", "rises"], ["why"])
+
+
+def test_a_prompt_that_cannot_be_read_leaves_its_row_unscored(scorer):
+    binary = bytes(range(1, 8))
+    scores = scorer.score(["water", "water", "water"], [binary, None, "why"])
+    assert scores.codes() == ["BINARY_TEXT", "OK", "OK"]
+    assert np.isnan(scores.raw[0])

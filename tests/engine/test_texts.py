@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quality_judge.engine.texts import read_texts, spells
 from quality_judge.errors import CorpusError
+from quality_judge.labels.load import is_blank
 from quality_judge.scores import BINARY_TEXT, CODES, EMPTY_TEXT, NULL_TEXT, OK
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00\x08\x06\x00\x00\x00\\r\xa8f"
@@ -196,3 +197,11 @@ def test_spelled_tokens_are_found_whatever_signs_they_are_made_of():
     assert spells(strings, tokens).tolist() == [True] * len(tokens) + [False] * 3
     assert not spells(strings, []).any()
     assert spells(strings, [f"<unused{index}>" for index in range(7000)] + ["plain"]).tolist().count(True) == 1
+
+
+def test_what_experts_cannot_be_shown_is_what_no_judge_scores():
+    marks = [*map(chr, range(0x3000)), *"\u3164\uffa0\ufe00\ufe0e\U000e0100水"]
+    texts = read_texts([mark * 2 for mark in marks], head_bytes=64, tail_bytes=0)
+    scored = [CODES[code] for code in texts.code]
+    assert [m for m, code in zip(marks, scored, strict=True) if is_blank(m * 2) and code == OK] == []
+    assert [m for m, code in zip(marks, scored, strict=True) if not is_blank(m * 2) and code != OK] == []

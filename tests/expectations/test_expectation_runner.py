@@ -168,13 +168,18 @@ def test_a_warning_that_looks_for_a_column_that_is_not_there_is_reported_and_fai
             "expect_column_score_code_agreement_to_be_between",
             {"column": "quality_score", "code_column": "gone", "scored_codes": ["OK"]},
         ),
+        ("expect_column_pair_values_to_be_equal", {"column_A": "quality_code", "column_B": "gone"}),
+        ("expect_compound_columns_to_be_unique", {"column_list": ["quality_code", "gone"]}),
     ],
 )
 def test_every_column_that_is_not_there_is_named_and_fails_a_critical_expectation(type, kwargs):
-    bounds = {} if "null" in type else {"min_value": 0.0, "max_value": 1.0}
+    bounds = {"min_value": 0.0, "max_value": 1.0} if type.endswith("between") else {}
     report = only(type, **kwargs, **bounds)
     assert not report.success
-    assert report.message == f"{type}({kwargs['column']}) looks for 'gone', a column that the table does not have"
+    assert (
+        report.message == f"{type}({kwargs.get('column', '')}) looks for 'gone', a column that the table does not have"
+    )
+    assert only(type, "warning", **kwargs, **bounds).success
 
 
 def test_a_table_below_min_rows_fails_and_an_empty_one_has_no_numbers():

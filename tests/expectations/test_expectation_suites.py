@@ -54,6 +54,12 @@ def test_a_wrong_argument_is_refused_by_name(tmp_path, kwargs, said):
         load_suite(written(tmp_path, kwargs=kwargs))
 
 
+def test_a_number_that_no_report_could_hold_is_refused_wherever_it_stands(tmp_path):
+    path = written(tmp_path, "expect_column_values_to_be_in_set", "column: c, value_set: [1, .nan]")
+    with pytest.raises(ConfigError, match="value_set: nan is not finite"):
+        load_suite(path)
+
+
 def test_an_unknown_key_and_an_empty_suite_are_refused(tmp_path):
     path = tmp_path / "suite.yaml"
     path.write_text("name: s\nmin_row: 3\nexpectations: []\n")

@@ -203,6 +203,17 @@ def test_the_check_at_load_passes_the_family_and_fails_a_tokenizer_that_still_ad
         refuse_unsafe_tokenizer(Encoder(tokenizer.backend_tokenizer.to_str(), encoder.encoding), known_ids=10_000)
 
 
+def test_a_tokenizer_that_drops_merges_by_chance_is_made_steady_and_refused_in_a_judge(tiny_tokenizer):
+    data = json.loads(tiny_tokenizer("bpe").backend_tokenizer.to_str())
+    data["model"]["dropout"] = 0.5
+    assert json.loads(without_added_tokens(json.dumps(data)))["model"]["dropout"] is None
+    encoding, content = build_encoding(tiny_tokenizer("bpe"), "decoder", max_tokens=32, cut_at="head", limit=None)
+    by_chance = json.loads(content)
+    by_chance["model"]["dropout"] = 0.5
+    with pytest.raises(JudgeError, match="drops merges by chance"):
+        refuse_unsafe_tokenizer(Encoder(json.dumps(by_chance), encoding), known_ids=10_000)
+
+
 RUBRIC = Rubric(name="water", criteria="Water boils.")
 FORGERIES = [
     lambda a, b, t: a + b, lambda a, b, t: wide(a + b), lambda a, b, t: a + wide(b), lambda a, b, t: f"{a}\x01{b}",

@@ -119,3 +119,24 @@ def test_a_label_file_that_a_crash_left_behind_its_journal_is_written_anew(tmp_p
     output.write_bytes(first + second[:cut])
     Store(output).close()
     assert output.read_bytes() == second
+
+
+def test_a_file_address_names_the_same_file_as_its_path(tmp_path):
+    theirs = tmp_path / "labels.jsonl"
+    theirs.write_text('{"text": "by hand", "label": 1}\n')
+    with pytest.raises(InputError, match="was not written here"):
+        Store(theirs.as_uri())
+    assert theirs.read_text() == '{"text": "by hand", "label": 1}\n'
+
+
+def test_an_answer_that_only_the_journal_could_take_stands_and_reaches_the_label_file_later(tmp_path):
+    output = tmp_path / "labels.jsonl"
+    store = Store(output)
+    output.unlink()
+    output.mkdir()  # nothing can be appended, nor renamed over it
+    store.add(answer("a", True))
+    store.add(answer("b", False))
+    output.rmdir()
+    store.add(answer("c", True))
+    assert labels(output) == [True, False, True]
+    store.close()

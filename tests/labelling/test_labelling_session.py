@@ -83,3 +83,15 @@ def test_a_file_with_answers_of_another_mode_to_these_rows_is_refused_before_any
         session([{"text": "b"}], "categories")
     assert (tmp_path / "labels.jsonl").read_bytes() == before
     assert session([{"text": "c"}], "categories").next("Ann")["question"]["texts"] == ["c"]
+
+
+def test_what_is_taken_back_is_asked_of_nobody_else_while_it_is_on_the_screen(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in "abc"), encoding="utf-8")
+    mode, questions = read_questions([path], None)
+    store = Store(tmp_path / "labels.jsonl")
+    session = Session(questions, mode, RUBRIC, store, per_row=1)
+    session.answer("Ann", session.next("Ann")["question"]["key"], True, note="", seconds=None)
+    back = session.undo("Ann")["question"]["key"]
+    assert session.next("Bo")["question"]["key"] != back
+    store.close()

@@ -110,3 +110,10 @@ def test_a_missing_file_and_ordinary_labels_are_refused(write, tmp_path):
         read_drawing(tmp_path / "none.jsonl")
     with pytest.raises(LabelError, match=r"drawn\.jsonl:1: lacks strategy"):
         read_drawing(write([{"completion": "text", "label": True}]))
+
+
+def test_rows_whose_texts_differ_in_broken_bytes_alone_are_both_of_the_drawing(write):
+    rows = drawn_rows()
+    rows[1]["completion"] = rows[0]["completion"]
+    kept, _ = read_drawing(write(rows)).regions(labelled(Sample("", "kept 0", True), Sample("", "kept 2", False)))
+    assert kept == Region(400, 2, 1, 1)

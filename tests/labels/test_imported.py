@@ -132,6 +132,30 @@ def test_a_column_of_the_data_is_never_read_as_the_verdict(tmp_path):
     assert [row["label"] for row in found.rows] == [False, True]
 
 
+def test_a_column_before_the_id_is_data_even_where_the_choice_itself_is_not_understood(tmp_path):
+    def exported(**data):
+        return data | {"id": 1, "quality": "Excellent", "annotator": 1, "annotation_id": 1}
+
+    rows = [exported(text="a", has_code="yes"), exported(text="b", has_code="no")]
+    found = import_labels([written(tmp_path, "a.json", rows)], Reading(RUBRIC))
+    assert (found.counts["labels"], found.counts["unanswered"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"annotations": [12]}, {"annotations": [{"result": ["x"]}]},
+     {"data": "t", "annotations": [{"result": [{"value": {"choices": ["drop"]}}]}]}],
+)  # fmt: skip
+def test_an_export_of_another_shape_ends_in_no_fault_of_ours(tmp_path, odd):
+    row = {"data": {"text": "t"}, "annotations": [{"result": [{"value": {"choices": ["drop"]}}]}]}
+    file = written(tmp_path, "a.json", [row, odd])
+    if "data" not in odd:
+        assert import_labels([file], Reading(RUBRIC)).counts["labels"] == 1
+        return
+    with pytest.raises(LabelError, match=r"a\.json:2: the task has no text that we know"):
+        import_labels([file], Reading(RUBRIC))
+
+
 @pytest.mark.parametrize("topic", [None, "cs.CL", ["cs.CL"]])
 @pytest.mark.parametrize("said", [{"said": "drop"}, {"verdict": "drop"}, {"stars": [{"rating": 1}]}])
 def test_a_column_of_the_data_that_is_named_like_our_control_and_says_nothing_is_passed_over(tmp_path, topic, said):

@@ -18,10 +18,10 @@ DEFAULTS = {
         "hang_seconds": None, "quarantine": False, "require_signature": None, "store": None, "cascade": None,
         "gpus_per_task": None,
     },
-    "filter_corpus": {"judge": None},
+    "filter_corpus": {"judge": None, "text_column": None},
     "sample_for_labels": {
         "count": 20, "strategy": "uncertain", "stratum": None, "group_column": None, "seed": 0, "keep_at": None,
-        "drop_below": None, "other": None, "labelled": None,
+        "drop_below": None, "other": None, "labelled": None, "text_column": None, "prompt_column": None,
     },
 }  # fmt: skip
 

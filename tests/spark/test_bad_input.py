@@ -86,6 +86,16 @@ def test_malformed_json_lines_stay_as_bad_records_and_cost_no_other_line(spark, 
     assert {row[SCORE_COLUMN] for row in found if row["id"] in (0, 1, 2)} == {scorer.score([GOOD]).probability[0]}
 
 
+def test_a_record_that_says_itself_that_it_was_malformed_stays_so(spark, judge, tmp_path):
+    """As a table that was read leniently is written by Spark."""
+    file, broken = tmp_path / "rows.jsonl", json.dumps({"_corrupt_record": "{broken "})
+    for further, codes in (("", ["OK", "BAD_RECORD"]), ("{cut of\n", ["OK", "BAD_RECORD", "BAD_RECORD"])):
+        file.write_text(json.dumps({"text": GOOD}) + "\n" + broken + "\n" + further, encoding="utf-8")
+        found = read_corpus(spark, str(file), format="json").transform(score(judge)).collect()
+        assert sorted(row[CODE_COLUMN] for row in found) == sorted(codes)
+        assert "{broken " in {row["_corrupt_record"] for row in found}
+
+
 def test_csv_keeps_line_breaks_quotes_and_short_or_long_records(spark, tmp_path):
     (tmp_path / "rows.csv").write_text(
         'id,text\n1,plain\n2,"two\nlines, ""quoted"""\n3\n4,four,too many\n', encoding="utf-8"
@@ -93,6 +103,14 @@ def test_csv_keeps_line_breaks_quotes_and_short_or_long_records(spark, tmp_path)
     found = read_corpus(spark, str(tmp_path / "rows.csv"), format="csv").orderBy("id").collect()
     assert [row["text"] for row in found] == ["plain", 'two\nlines, "quoted"', None, "four"]
     assert [row["_corrupt_record"] for row in found] == [None, None, "3", "4,four,too many"]
+
+
+def test_a_csv_record_with_a_comma_too_many_or_a_cell_too_few_is_not_scored_by_half_its_text(spark, judge, tmp_path):
+    (tmp_path / "rows.csv").write_text("id,text,lang\n1,plain,en\n2,one, two, three,en\n3,short\n", encoding="utf-8")
+    found = read_corpus(spark, str(tmp_path / "rows.csv"), format="csv").transform(score(judge)).orderBy("id").collect()
+    assert [row[CODE_COLUMN] for row in found] == ["OK", "BAD_RECORD", "BAD_RECORD"]
+    assert [row[SCORE_COLUMN] is None for row in found] == [False, True, True]
+    assert found[1]["_corrupt_record"] == "2,one, two, three,en"
 
 
 def test_a_whole_csv_gains_no_column(spark, tmp_path):

@@ -2,12 +2,15 @@
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from quality_judge.cascade import Cascade, load_cascade, save_cascade
+from quality_judge.cli.reading import report
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.errors import InputError, JudgeError
@@ -122,7 +125,9 @@ def test_each_row_carries_every_column_of_the_judge_that_decided_it_and_of_no_ot
     assert manifest["threshold"] == cascade.cut
 
 
-def test_a_policy_at_the_threshold_keeps_what_the_cascade_keeps(passes, made, run_job):
+def test_a_policy_at_the_threshold_keeps_what_the_cascade_keeps_and_the_report_shows_its_promise(
+    passes, made, large, run_job
+):
     few, many, _, _, folder = passes
     cascade, _ = made
     (folder / "policy.yaml").write_text("name: plain\nkeep_at: judge\n")
@@ -138,6 +143,29 @@ def test_a_policy_at_the_threshold_keeps_what_the_cascade_keeps(passes, made, ru
 
     assert kept == {i for i in few if (score(i) or -math.inf) >= cascade.cut}
     assert said["kept"] == len(kept)
+    report(folder / "filtered", folder / "report.html", judge=Path(large.folder))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert cascade.promises[0]["message"] in page
+
+
+def test_a_cut_to_drop_at_that_one_judge_certified_is_not_that_of_a_cascade(passes, run_job):
+    folder = passes[-1]
+    (folder / "drops.yaml").write_text("name: drops\nkeep_at: judge\ndrop_below: judge\n")
+    manifest = json.loads((folder / "both" / "_quality_manifest.json").read_text())
+    manifest["judge_says"]["thresholds"]["certified_drop"] = 0.05
+    shutil.copytree(folder / "both", folder / "certified")
+    (folder / "certified" / "_quality_manifest.json").write_text(json.dumps(manifest))
+    given = {"scored": folder / "certified", "policy": folder / "drops.yaml", "output": folder / "dropped"}
+    code, said, _ = run_job("filter_corpus", **given)
+    assert (code, said["error"]) == (2, "ConfigError")
+
+
+def test_the_large_judge_reads_the_columns_that_the_cheap_one_read(passes, large, run_job):
+    folder = passes[-1]
+    given = {"judge": large.folder, "cascade": folder / "c.json", "input": folder / "cheap", "output": folder / "no"}
+    code, said, _ = run_job("score_corpus", **given, prompt_column="text")
+    assert (code, said["error"]) == (2, "ConfigError")
+    assert "give the large one the same columns" in said["message"]
 
 
 def test_a_table_of_another_judge_and_one_that_nobody_scored_are_refused(passes, large, run_job):

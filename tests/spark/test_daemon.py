@@ -100,3 +100,13 @@ def test_what_the_launcher_was_told_is_known_by_its_setting(monkeypatch, option)
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{option} value pyspark-shell")
     assert setting in given_settings()
+
+
+@pytest.mark.parametrize(
+    "options", ['--conf "spark.speculation=true"', "--conf=spark.speculation=true", "--properties-file {}"]
+)
+def test_what_the_launcher_was_told_is_known_in_every_spelling(monkeypatch, tmp_path, options):
+    (tmp_path / "own.conf").write_text("# ours\nspark.speculation  true\n")
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{options.format(tmp_path / 'own.conf')} pyspark-shell")
+    assert "spark.speculation" in given_settings()

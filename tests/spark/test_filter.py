@@ -112,6 +112,11 @@ def test_a_count_that_is_no_number_goes_by_characters_and_none_is_below_zero(spa
     ]
 
 
+def test_a_budget_counts_characters_of_bytes_too(spark):
+    df = scores(spark, [0.9, 0.8]).withColumn("text", F.lit("水在高山上沸腾的温度更低").cast("binary"))
+    assert kept(df, {"keep_at": 0, "token_budget": {"tokens": 6}}).count() == 2
+
+
 @pytest.mark.parametrize(
     ("drop", "content", "said"),
     [

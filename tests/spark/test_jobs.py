@@ -123,6 +123,27 @@ def test_filtering_puts_every_row_in_exactly_one_folder(scored, run_job, tmp_pat
     assert CANARY not in shown
 
 
+def test_a_table_that_was_scored_inline_is_filtered_and_drawn_from_by_cuts_that_are_given(
+    scored, judge, run_job, tmp_path
+):
+    inline = tmp_path / "inline"
+    inline.mkdir()
+    rows = [{("body" if name == "text" else name): row[name] for name in row} for row in rows_of(scored[0])]
+    pq.write_table(pa.Table.from_pylist(rows), inline / "rows.parquet")
+    policies = conf_folder() / "policies"
+    given = {"scored": inline, "text_column": "body"}
+    code, said, shown = run_job("filter_corpus", **given, policy=policies / "strict.yaml", output=tmp_path / "out")
+    assert (code, said["rows"], said["unscored"], said["judge"]) == (0, 60, 2, judge.fingerprint)
+    assert "whether all rows that were scored are in it is not known" in shown
+    by_judge = {"policy": policies / "default.yaml", "output": tmp_path / "by-judge"}
+    code, said, _ = run_job("filter_corpus", **given, **by_judge)
+    assert (code, said["error"]) == (2, "ConfigError")
+    code, said, _ = run_job("filter_corpus", **given, **by_judge, judge=judge.folder)
+    assert (code, said["keep_at"]) == (0, judge.spec.threshold)
+    code, said, _ = run_job("sample_for_labels", **given, count=9, output=tmp_path / "rows.jsonl")
+    assert (code, said["rows"]) == (0, 9)
+
+
 def test_the_profile_of_a_filtered_corpus_can_be_read_back_and_adds_up(scored, run_job, tmp_path):
     policy = conf_folder() / "policies" / "strict.yaml"
     _, said, _ = run_job("filter_corpus", scored=scored[0], policy=policy, output=tmp_path / "out")
@@ -209,7 +230,7 @@ def test_a_cut_certified_on_fresh_labels_filters_the_table_that_was_scored_befor
     code, said, shown = run_job(
         "sample_for_labels", scored=scored[0], strategy="kept", count=16, keep_at=0.0, output=drawn
     )
-    assert (code, said["kept"], said["keep_at"], said["drop_below"]) == (0, 12, 0.0, 0.0)
+    assert (code, said["kept"], said["dropped"], said["keep_at"], said["drop_below"]) == (0, 12, 0, 0.0, 0.0)
     rows = [json.loads(line) | {"label": True} for line in drawn.read_text(encoding="utf-8").splitlines()]
     (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     labels = load_labels([tmp_path / "said.jsonl"])

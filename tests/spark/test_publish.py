@@ -159,6 +159,20 @@ def test_what_no_run_of_ours_wrote_is_never_replaced(spark, tmp_path, stands):
     assert "precious" in {path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_an_output_of_another_job_is_never_replaced(spark, tmp_path):
+    def said(staging):
+        staging.write(spark.range(3))
+        staging.write_manifest({"rows": 3})
+        return {}
+
+    output = str(tmp_path / "out")
+    for _ in range(2):
+        published(spark, output, said, job="score_corpus")
+    with pytest.raises(CorpusError, match="is an output of score_corpus and is not replaced by one of filter_corpus"):
+        published(spark, output, said, job="filter_corpus")
+    assert spark.read.parquet(output).count() == 3
+
+
 def test_an_empty_folder_and_a_new_parent_are_fine_outputs(spark, tmp_path):
     (tmp_path / "empty").mkdir()
     write(spark, tmp_path / "empty", 1)

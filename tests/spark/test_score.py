@@ -125,6 +125,8 @@ def test_a_text_within_a_struct_and_odd_column_names_are_scored_and_every_column
     assert row.asDict() | dict.fromkeys(SCORED_COLUMNS) == df.first().asDict() | dict.fromkeys(SCORED_COLUMNS)
     assert row[SCORE_COLUMN] == scorer.score(["deep text"]).probability[0]
     assert df.transform(score(judge, text_column="a.b")).first()[SCORE_COLUMN] == scorer.score(["x"]).probability[0]
+    dotted = spark.createDataFrame([(("x",),)], "doc struct<`te.x``t`: string>")
+    assert dotted.transform(score(judge, text_column="doc.te.x`t")).first()[SCORE_COLUMN] is not None
 
 
 ODD_COLUMNS = {

@@ -204,3 +204,13 @@ def test_shares_are_even_and_add_up(sizes, count):
     assert all(0 <= given_to[name] <= sizes[name] for name in sizes)
     unfilled = [given_to[name] for name in sizes if given_to[name] < sizes[name]]
     assert not unfilled or max(given_to.values()) - min(unfilled) <= 1
+
+
+@pytest.mark.parametrize("other", [{"cuts": (0.6, 0.6)}, {"count": 24}])
+def test_rows_for_another_cut_or_count_are_drawn_anew_not_taken_from_the_last_drawing(table, other):
+    """Of 100 texts 15 are drawn and then 15 or 18: 2.25 or 2.7 alike are expected, and 12 or more once in 10^6."""
+    first, second = (
+        {row["completion"] for row in rows_for_labels(table, strategy="kept", **OPTIONS, **asked)}
+        for asked in ({"count": 20, "cuts": (0.0, 0.0)}, {"count": 20, "cuts": (0.0, 0.0)} | other)
+    )
+    assert len(first & second) < 12

@@ -150,7 +150,7 @@ def test_elsewhere_what_a_run_killed_before_it_tidied_left_goes_when_the_next_fi
         table = staging.write(spark.range(0, 5, 1, FILES))
         names = [file.rpartition("/")[2] for file in table.inputFiles()]
         run.child("receipts").child("00000.json").write_json({"files": names})
-        staging.write_json(MANIFEST_FILE, {"rows": 5, "plan": PLAN})
+        staging.write_manifest({"rows": 5, "plan": PLAN})
         return {"rows": 5}
 
     def killed(*given, **named):
@@ -294,3 +294,34 @@ def test_a_small_file_is_written_whole_and_taken_names_are_kept(spark, elsewhere
     assert place.read_json() is None
     assert {one.name for one in place.parent.listed()} >= {"x.json"}
     assert not [one for one in place.parent.listed() if one.name.startswith(".x.json")]
+
+
+def test_a_run_that_an_earlier_one_with_its_plan_had_published_before_is_not_done(spark, tmp_path):
+    def planned(staging):
+        if done := staging.already_published(PLAN):
+            return done
+        run = staging.resume(PLAN)
+        table = staging.write(spark.range(3))
+        names = [file.rpartition("/")[2] for file in table.inputFiles()]
+        run.child("receipts").child("00000.json").write_json({"files": names})
+        staging.write_manifest({"rows": 3})
+        return {"rows": 3}
+
+    output = str(tmp_path / "out")
+    published(spark, output, planned)
+    second = Staging(spark, output)
+    second.resume(PLAN).child("receipts").child("00000.json").write_json({"files": []})  # and then it is killed
+    assert Staging(spark, output).already_published(PLAN) is None
+    second.discard()
+
+
+@pytest.mark.parametrize("names", [["0"], ["9.compact", "10"]])
+def test_the_table_of_a_stream_is_nobodys_to_replace(spark, elsewhere, tmp_path, names):
+    for folder, output in ((tmp_path / "data" / "sink", f"{elsewhere}/sink"), (tmp_path / "own", tmp_path / "own")):
+        (folder / LOG_FOLDER).mkdir(parents=True)
+        for name in names:
+            (folder / LOG_FOLDER / name).write_text("v1\n")
+        (folder / "part-0.parquet").write_text("a stream's")
+        with pytest.raises(CorpusError, match="is not replaced"):
+            write(spark, str(output), 3)
+        assert (folder / "part-0.parquet").read_text() == "a stream's"

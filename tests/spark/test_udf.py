@@ -166,13 +166,22 @@ def test_a_worker_keeps_one_judge_on_each_gpu_and_gives_its_memory_to_the_proces
         worker.scorer_for("", "one judge")
     assert loaded == [("one judge", "cuda:0"), ("one judge", "cuda:1")]
     worker.scorer_for("", "another")
-    assert set(worker._SCORERS) == {("one judge", "cuda:0"), ("another", "cuda:1")}
+    assert set(worker._SCORERS) == {("one judge", "cuda:0", ""), ("another", "cuda:1", "")}
     freed.clear()
     worker.Apart("", "one judge", "cuda:0", None, 1.0).close()
-    assert (set(worker._SCORERS), freed) == ({("another", "cuda:1")}, ["cuda:0"])
+    assert (set(worker._SCORERS), freed) == ({("another", "cuda:1", "")}, ["cuda:0"])
 
 
 def test_a_judge_without_the_text_column_type_is_refused_at_plan_time(spark, judge):
     numbers = spark.createDataFrame([(1,)], "text int")
     with pytest.raises(Exception, match="DATATYPE_MISMATCH"):
         numbers.select(score_udf(judge)(F.col("text")))
+
+
+def test_a_judge_with_the_same_scores_and_another_cut_is_loaded_for_itself(monkeypatch):
+    monkeypatch.setattr(worker, "_SCORERS", {})
+    monkeypatch.setattr(worker, "task_device", lambda gpus: "cpu")
+    monkeypatch.setattr(worker, "proven_scorer", lambda folder, name, device: (folder, name))
+    monkeypatch.setattr(worker, "folder_here", lambda folder, name: folder)
+    assert worker.scorer_for("one", "same") == ("one", "same")
+    assert worker.scorer_for("other", "same") == ("other", "same")

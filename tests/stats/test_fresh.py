@@ -130,6 +130,9 @@ def test_a_recall_that_is_not_shown_says_what_would_help():
     far = certify_fresh(Region(1000, 98, 2), Region(9000, 10, 10), Targets(recall=0.9), keep_at=0.5).recall
     assert (far.granted, far.labels_missing) == (False, None)
     assert "drop fewer rows" in far.message
+    gaps = certify_fresh(Region(1000, 100, 0), Region(9000, 0, 30, 10), Targets(recall=0.3), keep_at=0.5).recall
+    assert not gaps.granted
+    assert "10 rows without a label count against it; settle those 10 first" in gaps.message
 
 
 def test_impossible_requests_are_refused():

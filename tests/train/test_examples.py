@@ -149,3 +149,8 @@ def test_tokens_of_some_texts_are_theirs_alone(build, made):
     found = examples.tokens.take(some)
     assert found.lengths.tolist() == examples.tokens.lengths[some].tolist()
     assert found.ids.tolist() == build([made.samples(6)[at] for at in some]).tokens.ids.tolist()
+
+
+def test_a_category_that_nobody_judged_is_none(made):
+    rows = [CategoryRow("", "one", {"advert": True, "ocr": None}), CategoryRow("", "two", {"advert": False})]
+    assert category_names(made.label_set(rows)) == ("advert",)

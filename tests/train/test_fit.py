@@ -179,7 +179,9 @@ def test_labels_that_are_longer_than_what_is_read_are_warned_of(made, tiny_base,
     rows = [Sample("", made.text(np.random.default_rng(i), i % 2 == 0, length=10), i % 2 == 0) for i in range(40)]
     training = fit_judge(made.label_set(rows), config).training
     assert training["cut_texts"] == share
-    assert [f"longer than {most} tokens" in warning for warning in training["warnings"]] == [True] * bool(share)
+    assert [
+        f"longer than what is read of one (at most {most} tokens)" in warning for warning in training["warnings"]
+    ] == [True] * bool(share)
 
 
 @pytest.mark.parametrize("hard_negatives", [False, True])
@@ -414,3 +416,9 @@ def test_auto_falls_back_to_the_frozen_base_when_fine_tuning_collapses(made, tin
     rates = {"learning_rate": 1.0, "head_learning_rate": 1.0}
     found = fit_judge(made.label_set(made.samples(110)), made.judge_config(tiny_base("bert"), method="auto", **rates))
     assert found.method == "frozen"
+
+
+def test_texts_of_which_only_the_first_bytes_are_read_count_as_cut_though_their_tokens_are_few(made, tiny_base):
+    config = made.judge_config(tiny_base("bert"), method="frozen")
+    rows = [replace(row, completion=f"{row.completion}{' ' * 20_000}{row.completion}") for row in made.samples(40)]
+    assert fit_judge(made.label_set(rows), config).training["cut_texts"] == 1.0

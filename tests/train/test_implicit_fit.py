@@ -1,5 +1,6 @@
 """Implicit judges on tiny decoders: trained by TRL, saved, loaded, scored alike in any layout, equal to its reward."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from quality_judge.engine.encode import Encoder
 from quality_judge.engine.implicit import completion_mark
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.stacking import stacked
+from quality_judge.engine.weights import load_tokenizer
 from quality_judge.errors import BaseModelError, ConfigError, JudgeError
 from quality_judge.judge import ADAPTER_FILE, load_judge, save_judge
 from quality_judge.stats.metrics import roc_auc
@@ -207,6 +209,19 @@ def test_no_text_moves_the_place_where_its_completion_begins(tiny_guard, tiny_ba
             tails.add(tuple(row[begins:]))
         assert len(tails) == 1
         assert len(next(iter(tails))) > len(ready.encoding.suffix)
+
+
+def test_a_template_whose_turns_are_parted_by_plain_text_is_refused_before_the_base_reads_a_row(tiny_guard, tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(tiny_guard, folder)
+    plain = load_tokenizer(find_base(str(folder)))
+    plain.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        "{% else %} {{ m['content'] }} {{ eos_token }}{% endif %}{% endfor %}"
+    )
+    plain.save_pretrained(folder)
+    with pytest.raises(BaseModelError, match="parts turns by plain text"):
+        implicit_base(find_base(str(folder)), configured(folder))
 
 
 def test_the_same_labels_make_the_same_judge(judged, made, tiny_base):

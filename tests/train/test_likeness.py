@@ -36,6 +36,16 @@ def test_labels_that_differ_by_length_alone_are_seen_by_length_alone():
     assert likeness(long, drawn(300, seed=1))["length_only"] > 0.8
 
 
+def test_a_length_that_tells_all_apart_says_so_from_either_side():
+    short, long = [[f"{at} " * words for at in range(80)] for words in (5, 90)]
+    assert likeness(short, long)["length_only"] == likeness(long, short)["length_only"] == 1.0
+
+
+def test_texts_of_any_length_are_compared():
+    labelled, corpus = ([text + " wait" * 20_000 for text in drawn(60, seed=seed)] for seed in (0, 1))
+    assert min(likeness(labelled, corpus)[name] for name in ("labelled_texts", "corpus_texts")) >= 50
+
+
 def test_what_is_labelled_counts_as_labelled_once_and_not_as_corpus():
     labelled = drawn(100, seed=0)
     found = likeness(labelled * 2 + [""], labelled + drawn(300, seed=1) * 3)

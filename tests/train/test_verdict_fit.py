@@ -14,7 +14,7 @@ from quality_judge.engine.precision import precision_here
 from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.stacking import stacked
 from quality_judge.engine.weights import hidden_size, load_body
-from quality_judge.errors import BaseModelError
+from quality_judge.errors import BaseModelError, CorpusError
 from quality_judge.judge import ADAPTER_FILE, load_judge
 from quality_judge.labels import flatten
 from quality_judge.rubric import Rubric
@@ -189,6 +189,33 @@ def test_a_zero_shot_judge_of_a_rubric_with_codes_writes_them_for_bad_rows_only(
         said = tokenizer.decode(answer[0, length:], skip_special_tokens=True)
         if said.startswith("unsafe\n"):
             assert set(said.removeprefix("unsafe\n").split(",")) == set(named[row])
+
+
+def test_each_row_whose_codes_are_written_counts_as_progress(judged, monkeypatch):
+    judge, _ = judged(method="frozen")
+    told = []
+    monkeypatch.setattr("quality_judge.engine.scorer.progressed", lambda: told.append(1))
+    scores = exact(judge).score([text for text, _ in guard_rows(30, seed=22)])
+    assert len(told) > (scores.probability < 0.5).sum()
+
+
+def test_a_judge_of_one_message_takes_no_prompts_and_a_judge_of_answers_does(judged):
+    judge, _ = judged(method="frozen")
+    assert not judge.spec.encoding.takes_prompts
+    with pytest.raises(CorpusError, match="leave the prompts out"):
+        exact(judge).score(["Eight minutes."], ["How long do I boil an egg?"])
+    alone = exact(judge).score(["Eight minutes."])
+    assert np.array_equal(exact(judge).score(["Eight minutes."] * 2, [None, ""]).raw, np.repeat(alone.raw, 2))
+    assert judged(prompt="chat", method="frozen")[0].spec.encoding.takes_prompts
+
+
+def test_a_judge_that_names_no_category_says_why(judged, configured, made):
+    assert judged(method="frozen")[1].training["warnings"] == []
+    few = made.label_set([*samples(), *category_rows(2)])
+    (warning,) = fit_judge(few, configured(method="frozen")).training["warnings"]
+    assert "leave the category rows out" in warning
+    warnings = judged(method="lora")[1].training["warnings"]
+    assert ["is asked for its verdict alone" in warning for warning in warnings] == [True]
 
 
 def test_the_bases_states_behind_the_rubrics_prompt_are_those_of_whole_rows(judged, tiny_guard):

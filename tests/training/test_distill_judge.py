@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from quality_judge.config import conf_folder
+from quality_judge.distillation import drawn_rows, teacher_labels
+from quality_judge.engine.scorer import load_scorer
 from quality_judge.judge import METRICS_FILE, load_judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +83,7 @@ def distil(taught, capsys, tmp_path):
 def test_a_student_agrees_with_its_teacher_on_rows_it_has_not_seen(distil, taught, tmp_path):
     code, said, metrics, told = distil("--input", taught["input"])
     assert code == 0
-    assert "of the labelled texts are longer than 32 tokens and read in part" in told
+    assert "of the labelled texts are longer than what is read of one (at most 32 tokens)" in told
     teacher, student = load_judge(taught["teacher"]), load_judge(tmp_path / "student")
     assert said["teacher"] == teacher.fingerprint != student.fingerprint == said["fingerprint"]
     assert metrics["distillation"]["codes"] == {"OK": 330, "NULL_TEXT": 1, "EMPTY_TEXT": 1}
@@ -122,6 +124,15 @@ def test_no_more_rows_are_scored_than_asked_for_and_prompts_are_read(distil, tau
     )
     assert code == 0
     assert sum(metrics["distillation"]["codes"].values()) == 120
+
+
+def test_a_table_of_bytes_teaches_the_same_texts_as_one_of_strings(taught):
+    teacher = load_scorer(load_judge(taught["teacher"]))
+    table = drawn_rows(pq.read_table(taught["input"]), "rows.parquet", rows=40, seed=0)
+    as_bytes = table.cast(pa.schema([("text", pa.binary()), ("about", pa.binary()), *list(table.schema)[2:]]))
+    said = [teacher_labels(teacher, rows, text_column="text", prompt_column="about") for rows in (table, as_bytes)]
+    assert said[0] == said[1]
+    assert said[0][0].samples[0].prompt.startswith("question ")
 
 
 def test_no_row_stands_in_what_is_said_or_written(distil, taught, tmp_path):

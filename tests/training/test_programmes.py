@@ -206,10 +206,18 @@ def test_evaluating_exits_1_where_a_bar_is_missed_and_still_writes_the_metrics(t
 
 
 def test_evaluating_exits_0_where_every_bar_holds(programme, trained, files, tmp_path):
-    arguments = ("--judge", trained[1], "--labels", files["held_out"], "--output", tmp_path / "m.json")
-    code, said, _ = programme("evaluate_judge", *arguments, "--min", "roc_auc=0.4", "--min", "accuracy=0.1")
+    arguments = ("--judge", trained[1], "--labels", files["held_out"], "--output", tmp_path / "new" / "m.json")
+    bars = ("--min", "roc_auc=0.4", "accuracy=0.1", "--min", "f1=0", "--max", "ece=0.99")
+    code, said, _ = programme("evaluate_judge", *arguments, *bars)
     assert (code, said["ok"], said["missed"]) == (0, True, [])
     assert set(METRICS) <= set(said)
+    assert json.loads((tmp_path / "new" / "m.json").read_text())["test"]["roc_auc"] == said["roc_auc"]
+
+
+def test_a_metric_that_should_be_low_has_a_bar_from_above(programme, trained, files, tmp_path):
+    arguments = ("--judge", trained[1], "--labels", files["held_out"], "--output", tmp_path / "m.json")
+    code, said, _ = programme("evaluate_judge", *arguments, "--max", "brier=0.0")
+    assert (code, said["missed"]) == (1, [f"brier is {said['brier']}, above 0.0"])
 
 
 def test_a_bar_on_a_metric_that_does_not_apply_is_missed(programme, trained, files, tmp_path):
@@ -226,6 +234,7 @@ def test_a_bar_on_a_metric_that_does_not_apply_is_missed(programme, trained, fil
         ("roc_auc=high", "'high' is not a number"),
         ("roc_auc=nan", "'nan' is not a number"),
         ("roc_auc", "is not a number"),
+        ("ece=0.1", "of ece less is better; use --max"),
     ],
 )
 def test_a_bar_that_cannot_be_read_is_refused_before_anything_is_scored(programme, tmp_path, bar, message):
@@ -236,10 +245,10 @@ def test_a_bar_that_cannot_be_read_is_refused_before_anything_is_scored(programm
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_scored(programme, trained, files, tmp_path):
-    arguments = ("--judge", trained[1], "--labels", files["held_out"], "--output", tmp_path / "nowhere" / "m.json")
+    arguments = ("--judge", tmp_path / "none", "--labels", files["held_out"], "--output", tmp_path)
     code, said, _ = programme("evaluate_judge", *arguments)
-    assert code == 2
-    assert "its folder does not exist" in said["message"]
+    assert (code, said["retry"]) == (2, False)
+    assert "is a folder; name a file" in said["message"]
 
 
 def test_an_unknown_setting_exits_2_with_the_nearest_one(programme, files, tmp_path):
@@ -268,6 +277,7 @@ def test_bad_labels_exit_2_naming_file_and_line_and_no_row_text(programme, files
     assert (code, said["error"]) == (2, "LabelError")
     assert "bad.jsonl:4" in complaint
     assert "bad.jsonl:5" in complaint
+    assert [fault.split(": ")[0] for fault in said["faults"]] == ["bad.jsonl:4", "bad.jsonl:5"]
     assert "nobody else" not in complaint + json.dumps(said)
     assert not (tmp_path / "judge").exists()
 
@@ -278,6 +288,28 @@ def test_labels_of_one_class_exit_2(programme, files, tmp_path):
     code, said, complaint = programme("train_judge", *arguments)
     assert (code, said["error"]) == (2, "LabelError")
     assert "label the other class" in complaint
+
+
+def test_test_labels_of_one_class_promise_nothing_and_say_so(programme, files, tmp_path):
+    good = jsonl(tmp_path / "good.jsonl", [row for row in demo("en", 60, 100) if row["label"]])
+    arguments = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", good)
+    code, said, complaint = programme("train_judge", *arguments, "--output", tmp_path / "judge")
+    assert (code, said["certified"], said["roc_auc"]) == (0, False, None)
+    assert "are all of one class" in complaint
+
+
+def test_labels_that_all_stand_in_the_test_labels_are_said_to(programme, files, tmp_path):
+    arguments = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", files["train"])
+    code, _, complaint = programme("train_judge", *arguments, "--output", tmp_path / "judge")
+    assert code == 2
+    assert "60 rows were left out, for their texts or groups stand in the test labels" in complaint
+
+
+def test_a_target_that_cannot_be_met_is_refused_before_anything_is_scored(programme, files, tmp_path):
+    arguments = ("--judge", tmp_path / "none", "--labels", files["train"], "--output", tmp_path / "judge")
+    code, said, _ = programme("calibrate_judge", *arguments, "--target-precision", 1.5)
+    assert code == 2
+    assert "certificate target is 1.5" in said["message"]
 
 
 def test_csv_parquet_and_jsonl_labels_give_the_same_judge(programme, files, tmp_path):
@@ -294,6 +326,13 @@ def test_csv_parquet_and_jsonl_labels_give_the_same_judge(programme, files, tmp_
         code, said, complaint = programme("train_judge", *arguments)
         assert code == 0, complaint
         found[form] = said["fingerprint"]
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "_SUCCESS").touch()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table" / "part-0.parquet")
+    arguments = ("--config", files["tiny"], "--labels", tmp_path / "table", "--output", tmp_path / "folder")
+    assert programme("train_judge", *arguments, "--set", "train.seed=0", "train.folds=2")[1]["fingerprint"] in (
+        found.values()
+    )
     assert len(set(found.values())) == 1
 
 
@@ -376,9 +415,9 @@ def test_an_audit_that_fails_costs_no_judge_and_exits_1(programme, monkeypatch, 
 
 def test_suspects_that_cannot_be_written_are_refused_before_anything_is_trained(programme, files, tmp_path):
     arguments = ("--labels", files["train"], "--output", tmp_path / "judge")
-    code, said, _ = programme("train_judge", *arguments, "--suspects", tmp_path / "nowhere" / "suspects.jsonl")
+    code, said, _ = programme("train_judge", *arguments, "--suspects", tmp_path)
     assert code == 2
-    assert "its folder does not exist" in said["message"]
+    assert "is a folder; name a file" in said["message"]
 
 
 def test_calibrating_anew_gives_a_new_judge_and_leaves_the_old_one(programme, trained, files, tmp_path):
