@@ -33,6 +33,10 @@ WRITING = (
     "File too large",
     "Disk quota exceeded",
 )
+CHECK_ALL = "check the path, the format and the columns"
+ADVICE = {
+    "COLUMN_ALREADY_EXISTS": "two columns, or two names in one record, are alike but for their capitals; rename one",
+}
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
         said = f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
         return UnreadableFile(files[0], kind, said)
     if isinstance(error, AnalysisException) or kind.startswith("CONFLICTING_"):
-        return CorpusError(f"{what} cannot be read ({kind}); check the path, the format and the columns")
+        return CorpusError(f"{what} cannot be read ({kind}); {ADVICE.get(kind, CHECK_ALL)}")
     return SparkFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
 
 
