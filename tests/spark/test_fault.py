@@ -29,6 +29,5 @@ def test_a_failure_of_spark_may_be_tried_again_and_bad_input_not(error, kind, re
 
 
 def test_names_that_differ_in_capitals_alone_are_said_to():
-    assert "alike but for their capitals" in str(
-        explained(AnalysisException("[COLUMN_ALREADY_EXISTS] no"), "the input")
-    )
+    found = explained(AnalysisException("[COLUMN_ALREADY_EXISTS] no"), "the input")
+    assert "alike but for their capitals" in str(found)
