@@ -76,7 +76,7 @@ class Store:
                 with self.output.open("ab") as labels:
                     labels.write(_line(event["row"]))
             self._behind = False
-        except OSError:
+        except (OSError, InputError):
             self._behind = True
 
     def close(self) -> None:

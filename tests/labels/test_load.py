@@ -348,10 +348,10 @@ def test_a_file_that_cannot_be_used_is_a_fault_too(tmp_path, name, data, words):
     assert words in fault
 
 
-def test_a_missing_file_a_folder_and_no_file_at_all_are_faults(tmp_path):
+def test_a_missing_file_an_empty_folder_and_no_file_at_all_are_faults(tmp_path):
     (tmp_path / "folder.jsonl").mkdir()
     assert "cannot be read" in faults_of(tmp_path / "none.csv")[0]
-    assert "cannot be read" in faults_of(tmp_path / "folder.jsonl")[0]
+    assert "is a folder that holds no file" in faults_of(tmp_path / "folder.jsonl")[0]
     assert "cannot be read" in faults_of(tmp_path / "none.parquet")[0]
     assert faults_of() == ("no label file was given",)
 
@@ -390,5 +390,5 @@ def test_rows_that_nobody_labelled_are_faults_unless_they_may_be_left_open(tmp_p
     file = written(tmp_path / "x.jsonl", rows + more)
     assert len(faults_of(file)) == 4
     assert [row.completion for row in load_labels([file], open_rows=True).rows()] == ["one"]
-    with pytest.raises(LabelError, match="1 faults"):
+    with pytest.raises(LabelError, match=r"1 fault\(s\)"):
         load_labels([written(tmp_path / "y.jsonl", [{"prompt": "no text"}])], open_rows=True)
