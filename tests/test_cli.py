@@ -272,6 +272,6 @@ def steps(script, here):
 def test_tasks_are_not_written_over_their_own_set_up(quality_judge, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n')
-    code, said, _ = quality_judge("labels", "export", rows, "--output", tmp_path / "tasks.xml")
-    assert (code, "name a file of tasks, such as tasks.json" in said) == (2, True)
+    code, _, complaint = quality_judge("labels", "export", rows, "--output", tmp_path / "tasks.xml")
+    assert (code, "name a file of tasks, such as tasks.json" in complaint) == (2, True)
     assert not (tmp_path / "tasks.xml").exists()

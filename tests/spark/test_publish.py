@@ -119,6 +119,7 @@ def test_what_a_run_of_an_output_with_a_longer_name_is_writing_stays(spark, outp
         (output.parent / name).mkdir()
     staging = Staging(spark, str(output))
     staging.resume("f" * 16)
+    staging.discard()
     assert left_beside(output) == others
 
 
