@@ -39,7 +39,7 @@ from quality_judge.judge_spec import MISSING_LABELS
 from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline, unlike
 from quality_judge.programme import as_typed, frames, parser, progress_bars, run, tell
-from quality_judge.stats.certificate import Targets
+from quality_judge.stats.certificate import Promises, Targets
 from quality_judge.train.audit import Audit, audit_labels
 from quality_judge.train.baselines import baseline_answers
 from quality_judge.train.checkpoint import remove_checkpoints
@@ -82,9 +82,7 @@ def main(options: Namespace) -> dict[str, Any]:
         scored = score_labels(load_scorer(draft), held_out)
         threshold = draft.spec.thresholds["best"]
         targets = Targets(config.target_precision, config.target_npv, config.target_recall, config.confidence)
-        promise = certificate(scored, targets)
-        if promise is None and len(scored.flat.labelled):
-            tell("the labels to measure on are all of one class: no order is measured and nothing promised; add others")
+        promise = promised(scored, targets)
         answers = baseline_answers(fitted, scored.flat)
         audit = audited(labels, fitted, report.agreement.distrusted) if options.suspects else None
         metrics = {
@@ -115,6 +113,14 @@ def main(options: Namespace) -> dict[str, Any]:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     found = summary(judge, metrics, allow=config.train.below_baseline == "allow")
     return found | {"ok": found["ok"] and (audit is not None or not options.suspects)}
+
+
+def promised(scored: ScoredLabels, targets: Targets) -> Promises | None:
+    """The certificate of the held-out labels; says so where they are all of one class, and it is None."""
+    promise = certificate(scored, targets)
+    if promise is None and len(scored.flat.labelled):
+        tell("the labels to measure on are all of one class: no order is measured and nothing promised; add others")
+    return promise
 
 
 def drawn_texts(options: Namespace, *, seed: int) -> Column:

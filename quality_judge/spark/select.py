@@ -56,13 +56,9 @@ def rows_for_labels(
     labelled: (prompt, completion) of texts that are left out, of the chances too. group: column that says which rows
     belong together; what it says goes along.
     The same table and seed give the same rows, however it is partitioned; of `kept` other cuts or another count give
-    others. Raises CorpusError for a missing column, when
-    no scored row is left, or for `kept` rows of two judges.
+    others. Raises CorpusError for a missing column, when no scored row is left, or for `kept` rows of two judges.
     """
-    asked = (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group)
-    missing = sorted({name for name in asked if name is not None and type_of(df.schema, name) is None})
-    if missing:
-        raise CorpusError(f"the table has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
+    _refuse_missing(df, (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group), "the table")
     # A judge that only orders has scored its OK rows and states no probability: to get one it needs uniform rows.
     known = F.col(SCORE_COLUMN).isNotNull() | F.lit(strategy in ("uniform", "stratified"))
     usable = (F.col(CODE_COLUMN) == OK) & known
@@ -104,6 +100,12 @@ def rows_for_labels(
     return _told(shown, nearest | uniform, marks)
 
 
+def _refuse_missing(df: DataFrame, names: Sequence[str | None], table: str) -> None:
+    missing = sorted({name for name in names if name is not None and type_of(df.schema, name) is None})
+    if missing:
+        raise CorpusError(f"{table} has no column {', '.join(missing)}; it has {', '.join(df.columns)}")
+
+
 def shares(sizes: Mapping[str | None, int], count: int) -> dict[str | None, int]:
     """How many of `count` each stratum gives: as even as their sizes allow, the names decide who gives one more."""
     given = dict.fromkeys(sizes, 0)
@@ -121,9 +123,7 @@ def _furthest(texts: DataFrame, other: Other | None, most: int, salt: str) -> di
     """The texts on which two judges differ most, with what the other one says; texts that it did not score are none."""
     if other is None:
         raise InputError("disagreement needs a second scored table; give one with --other")
-    missing = [name for name in (SCORE_COLUMN, other.text_column) if type_of(other.df.schema, name) is None]
-    if missing:
-        raise CorpusError(f"the other table has no column {', '.join(missing)}; it has {', '.join(other.df.columns)}")
+    _refuse_missing(other.df, (SCORE_COLUMN, other.text_column), "the other table")
     theirs = _keyed(_shown(other.df, other.text_column, other.prompt_column), salt)
     scores = theirs.groupBy(KEY).agg(F.min(SCORE_COLUMN).alias(OTHER_SCORE)).where(F.col(OTHER_SCORE).isNotNull())
     gap = F.abs(F.col(SCORE_COLUMN) - F.col(OTHER_SCORE))
