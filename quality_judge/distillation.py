@@ -76,10 +76,9 @@ def teacher_labels(
 
 
 def _as_strings(column: pa.ChunkedArray) -> list[str | None]:
-    """A column of texts or bytes as what is read of it, so that student and teacher learn of the same texts."""
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return [None if value is None else value.decode("utf-8", "replace") for value in column.to_pylist()]
-    return column.cast(pa.large_string()).to_pylist()
+    """A column of texts or bytes as texts, (n,), so that teacher and student read the same; others as they are."""
+    values = column.to_pylist()
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
 
 
 def teacher_agreement(scored: ScoredTexts, labels: LabelSet, *, threshold: float) -> dict[str, Any]:
