@@ -28,6 +28,7 @@ KEEP_AT = "keep_at"
 DROP_BELOW = "drop_below"
 DRAWN, TEXTS, ROWS = "drawn", "texts_there", "rows_there"  # of a row's side of the cut
 KEPT, DROPPED = "kept", "dropped"
+UNDECODED = "\ufffd"  # in the place of bytes that are not UTF-8
 
 Text = tuple[str, str]
 
@@ -75,13 +76,14 @@ class Drawing:
 def read_drawing(path: str | Path) -> Drawing:
     """The drawing in a file that `sample_for_labels` wrote. Raises LabelError that names what is not as it wrote it."""
     path = Path(path)
-    found: dict[str, list[Text]] = {KEPT: [], DROPPED: []}
+    found: dict[str, dict[object, Text]] = {KEPT: {}, DROPPED: {}}
     counts: dict[str, set[tuple[int, ...]]] = {KEPT: set(), DROPPED: set()}
     designs: set[tuple[Any, ...]] = set()
     try:
         for line, cells in read_rows(path):
             strategy, text = _drawn(cells, f"{path.name}:{line}")
-            found[strategy].append(text)
+            broken = any(UNDECODED in part for part in text)  # others may read the same that had other bytes
+            found[strategy][line if broken else text] = text
             counts[strategy].add(tuple(cells[name] for name in (DRAWN, TEXTS, ROWS)))  # type: ignore[index]
             designs.add(tuple(cells[name] for name in (JUDGE_COLUMN, KEEP_AT, DROP_BELOW)))  # type: ignore[index]
     except OSError as error:
@@ -99,7 +101,7 @@ def read_drawing(path: str | Path) -> Drawing:
                 "them as they were drawn: a row without a label counts against the promise"
             )
     texts, rows = ({name: side[at] for name, side in sides.items()} for at in (1, 2))
-    return Drawing(judge, keep_at, drop_below, tuple(found[KEPT]), tuple(found[DROPPED]), texts, rows)
+    return Drawing(judge, keep_at, drop_below, tuple(found[KEPT].values()), tuple(found[DROPPED].values()), texts, rows)
 
 
 def _drawn(cells: object, where: str) -> tuple[str, Text]:

@@ -114,6 +114,13 @@ def test_a_missing_file_and_ordinary_labels_are_refused(write, tmp_path):
 
 def test_rows_whose_texts_differ_in_broken_bytes_alone_are_both_of_the_drawing(write):
     rows = drawn_rows()
-    rows[1]["completion"] = rows[0]["completion"]
-    kept, _ = read_drawing(write(rows)).regions(labelled(Sample("", "kept 0", True), Sample("", "kept 2", False)))
+    rows[0]["completion"] = rows[1]["completion"] = "caf\ufffd"
+    kept, _ = read_drawing(write(rows)).regions(labelled(Sample("", "caf\ufffd", True), Sample("", "kept 2", False)))
     assert kept == Region(400, 2, 1, 1)
+
+
+def test_a_row_that_stands_twice_does_not_make_up_for_one_that_is_missing(write):
+    rows = drawn_rows()
+    rows[1]["completion"] = rows[0]["completion"]
+    with pytest.raises(LabelError, match="holds 3 of the 4 rows that were drawn as 'kept'"):
+        read_drawing(write(rows))
