@@ -31,9 +31,9 @@ from transformers import AutoModel, BertConfig, DebertaV2Config, LlamaConfig, Pr
 from quality_judge.bases import find_base
 from quality_judge.engine.attention import set_scoring_attention
 from quality_judge.engine.encode import BUCKET_LENGTHS, TOKENS_PER_BATCH, Ragged
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.precision import precision_here
-from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import load_tokenizer
 
 MOST_TOKENS = 512

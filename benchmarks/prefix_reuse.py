@@ -24,10 +24,11 @@ from safetensors.torch import save
 
 from quality_judge.bases import Base
 from quality_judge.config import JudgeConfig
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.gguf import ready_base
 from quality_judge.engine.golden import GOLDEN_TEXTS, golden_content
 from quality_judge.engine.precision import precision_here
-from quality_judge.engine.scorer import ForwardPool, load_scorer
+from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.verdict import row_ids
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, VERDICT_BIAS, VERDICT_ROWS, load_model
 from quality_judge.judge import CARD_FILE, GOLDEN_FILE, HEAD_FILE, METRICS_FILE, TOKENIZER_FILE, Judge, save_judge

@@ -15,7 +15,7 @@ from typing import Any
 from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.files import MAX_FILE_BYTES, read_rows
 from quality_judge.labels.label_studio import annotations_of, as_found, is_export, plain_choices
-from quality_judge.labels.load import parse_row
+from quality_judge.labels.parse import parse_row
 from quality_judge.labels.questions import Question, answered
 from quality_judge.labels.sheet import read_sheet, sheet_answers
 from quality_judge.rubric import NO_RUBRIC, Rubric

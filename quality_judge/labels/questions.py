@@ -16,7 +16,7 @@ from typing import Any
 
 from quality_judge.errors import InputError, LabelError, unknown
 from quality_judge.labels.files import KIND_COLUMNS, read_rows
-from quality_judge.labels.load import LABEL_VALUES, parse_row
+from quality_judge.labels.parse import LABEL_VALUES, parse_row
 from quality_judge.rubric import Rubric
 from quality_judge.samples import (
     ANNOTATOR,

@@ -19,9 +19,9 @@ from torch import Tensor
 from quality_judge.bases import Base
 from quality_judge.config import TrainConfig
 from quality_judge.engine.encode import Ragged
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.kinds import Pooling, ScalarModel
 from quality_judge.engine.precision import precision_here
-from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.errors import CheckFailed, LabelError
 from quality_judge.judge_spec import Encoding

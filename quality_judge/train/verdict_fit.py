@@ -14,10 +14,10 @@ from torch import Tensor
 
 from quality_judge.bases import Base
 from quality_judge.engine.encode import Ragged
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.kinds import ScalarModel, VerdictModel
 from quality_judge.engine.precision import precision_here
 from quality_judge.engine.prefix import shared_prefix
-from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import load_body
 from quality_judge.stats.calibration import labels_missing
 from quality_judge.train.linear import fit_linear, order_score

@@ -6,8 +6,8 @@ import torch
 
 from quality_judge.bases import find_base
 from quality_judge.engine.encode import Encoder, build_encoding
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.kinds import ScalarModel
-from quality_judge.engine.scorer import ForwardPool
 from quality_judge.engine.weights import hidden_size, load_body, position_limit
 from quality_judge.errors import BaseModelError
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from quality_judge.bases import find_base
 from quality_judge.engine.encode import Ragged, build_encoding
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.kinds import POOLED_LAYERS, ScalarModel
-from quality_judge.engine.scorer import ForwardPool, Scorer, load_scorer
+from quality_judge.engine.scorer import Scorer, load_scorer
 from quality_judge.engine.weights import HEAD_BIAS, HEAD_WEIGHT, hidden_size, load_tokenizer
 from quality_judge.errors import CorpusError
 from quality_judge.judge import HEAD_FILE, TOKENIZER_FILE, save_judge

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quality_judge.engine.texts import read_texts, spells
 from quality_judge.errors import CorpusError
-from quality_judge.labels.load import is_blank
+from quality_judge.labels.parse import is_blank
 from quality_judge.scores import BINARY_TEXT, CODES, EMPTY_TEXT, NULL_TEXT, OK
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00\x00\x00\x01\x00\x08\x06\x00\x00\x00\\r\xa8f"

@@ -78,7 +78,7 @@ def labels_csv() -> bytes:
 
 def read_labels(path: Path, content: bytes) -> None:
     from quality_judge.labels import clean_labels, load_labels
-    from quality_judge.labels.load import is_blank
+    from quality_judge.labels.parse import is_blank
 
     labels = load_labels([path])
     assert len(labels) > 0

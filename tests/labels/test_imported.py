@@ -14,7 +14,7 @@ from quality_judge.config import conf_folder
 from quality_judge.errors import LabelError
 from quality_judge.labels.imported import Reading, import_labels
 from quality_judge.labels.label_studio_tasks import setup, tasks
-from quality_judge.labels.load import parse_row
+from quality_judge.labels.parse import parse_row
 from quality_judge.labels.questions import MODES, as_question, read_questions
 from quality_judge.labels.sheet import armed, disarmed, sheet
 from quality_judge.rubric import Category, Rubric

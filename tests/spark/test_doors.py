@@ -22,7 +22,7 @@ from quality_judge.archive import pack_judge
 from quality_judge.engine.chat import chat_columns
 from quality_judge.errors import ConfigError, CorpusError, JudgeError
 from quality_judge.judge import save_judge, sha256_of
-from quality_judge.labels.load import parse_row
+from quality_judge.labels.parse import parse_row
 from quality_judge.policy import Policy
 from quality_judge.scores import CODE_COLUMN, SCORED_COLUMNS
 from quality_judge.spark import apply_policy, profile, score, score_udf

@@ -13,8 +13,9 @@ import pytest
 from pyspark.sql import functions as F
 
 from quality_judge.engine.encode import Encoder
+from quality_judge.engine.forward_pool import ForwardPool
 from quality_judge.engine.precision import precision_here
-from quality_judge.engine.scorer import ForwardPool, load_scorer
+from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.weights import load_model
 from quality_judge.judge import TOKENIZER_FILE
 from quality_judge.scores import CODE_COLUMN, FLAGS_COLUMN, RAW_COLUMN, SCORE_COLUMN, SCORED_COLUMNS

@@ -194,7 +194,7 @@ def test_a_zero_shot_judge_of_a_rubric_with_codes_writes_them_for_bad_rows_only(
 def test_each_row_whose_codes_are_written_counts_as_progress(judged, monkeypatch):
     judge, _ = judged(method="frozen")
     told = []
-    monkeypatch.setattr("quality_judge.engine.scorer.progressed", lambda: told.append(1))
+    monkeypatch.setattr("quality_judge.engine.forward_pool.progressed", lambda: told.append(1))
     scores = exact(judge).score([text for text, _ in guard_rows(30, seed=22)])
     assert len(told) > (scores.probability < 0.5).sum()
 
