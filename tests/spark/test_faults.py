@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from quality_judge.judge import save_judge
 from quality_judge.scores import SCORED_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,7 +178,9 @@ def test_damaged_files_are_left_out_named_and_counted_when_asked(spark, judge, r
     assert len(rows_of(tmp_path / "out")) == 30
 
 
-def test_a_file_that_cannot_be_read_for_a_while_costs_no_shard_that_was_finished(judge, run_job, tmp_path):
+@pytest.fixture
+def interrupted(judge, run_job, tmp_path):
+    """A run of 96 rows that ended at a file it could not read: its options, and how many shards it finished."""
     corpus, last = tmp_path / "corpus", tmp_path / "corpus" / "last.parquet"
     for i in range(4):
         write_rows(corpus / f"{i}.parquet", good(20))
@@ -192,8 +195,24 @@ def test_a_file_that_cannot_be_read_for_a_while_costs_no_shard_that_was_finished
     assert left >= 2
     last.write_bytes(whole)
     os.utime(last, ns=(at, at))
+    return where, left
+
+
+def test_a_file_that_cannot_be_read_for_a_while_costs_no_shard_that_was_finished(interrupted, run_job):
+    where, left = interrupted
     code, said, _ = run_job("score_corpus", **where)
     assert (code, said["rows"], said["shards_reused"]) == (0, 96, left)
+
+
+def test_shards_of_a_judge_with_another_threshold_are_not_taken_up_for_flags_depend_on_it(
+    interrupted, judge, run_job, tmp_path
+):
+    where, _ = interrupted
+    files = {name: judge.path(name) for name in judge.spec.files}
+    cut = save_judge(tmp_path / "cut", judge.spec.model_copy(update={"thresholds": {"best": 0.987}}), files)
+    assert cut.fingerprint == judge.fingerprint
+    code, said, _ = run_job("score_corpus", **where | {"judge": cut.folder})
+    assert (code, said["rows"], said["shards_reused"]) == (0, 96, 0)
 
 
 def test_damaged_gzip_files_are_left_out_and_plain_ones_stay(spark, judge, run_job, tmp_path):

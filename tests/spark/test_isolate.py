@@ -77,3 +77,13 @@ def test_rows_that_are_slow_together_are_all_scored_and_suspected_no_second_time
     suspicious = apart._together = 0.001
     assert apart.score(column("one text", "another"))["quality_code"].tolist() == ["OK", "OK"]
     assert apart._together == apart._alone > suspicious
+
+
+def test_a_process_apart_searches_where_its_worker_does(judge, monkeypatch):
+    faulty, *others = os.environ["PYTHONPATH"].split(os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(others))
+    monkeypatch.syspath_prepend(faulty)  # as Spark does with what --py-files brings
+    child = Child(judge.folder, judge.fingerprint, "cpu")
+    with pytest.raises(Died):
+        child.score(column("FAULT[abort]"), seconds=30)
+    child.close()

@@ -186,6 +186,17 @@ def test_every_format_gives_the_scores_of_parquet(scored, corpus, judge, run_job
     assert {text: found[text] for text in unchanged} == unchanged
 
 
+def test_columns_that_spark_cannot_hash_are_kept_and_the_rest_is_hashed(spark, judge, run_job, tmp_path):
+    kept = ["map('a', text) as words", "array(struct(map('b', 1) as m)) as deep", "parse_json('[1]') as parsed"]
+    spark.createDataFrame([("One text.",), ("Another.",)], "text string").selectExpr("*", *kept).write.parquet(
+        str(tmp_path / "in")
+    )
+    code, said, shown = run_job("score_corpus", judge=judge.folder, input=tmp_path / "in", output=tmp_path / "scored")
+    assert (code, said["rows"]) == (0, 2), shown
+    row = spark.read.parquet(str(tmp_path / "scored")).where("text = 'Another.'").selectExpr("*", "to_json(parsed) j")
+    assert (row.first()["words"], row.first()["j"]) == ({"a": "Another."}, "[1]")
+
+
 def test_an_empty_corpus_gives_an_empty_table_that_filters(judge, run_job, tmp_path):
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in" / "a.parquet")
