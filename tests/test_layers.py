@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = {  # first name after "quality_judge." -> layer; units of 0 and 1 may import their own layer
     "errors": 0, "config": 0, "samples": 0, "scores": 0, "programme": 0, "untrusted": 0, "redact": 0, "files": 0,
+    "nursery": 0,
     "rubric": 1, "judge": 1, "policy": 1, "card": 1, "report": 1, "bases": 1, "labels": 1, "stats": 1, "demo": 1,
     "judge_spec": 1, "card_audits": 1,
     "card_labels": 1, "llama_guard": 1, "metrics_file": 1, "signing": 1, "attacks": 1, "profile": 1, "report_charts": 1,

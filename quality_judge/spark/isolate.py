@@ -2,7 +2,7 @@
 
     python -m quality_judge.spark.isolate JUDGE FINGERPRINT DEVICE [SHARE]
 
-SHARE is the part of a GPU's memory that it may use. Both sides speak Arrow over two pipes, each message with its length
+SHARE is the part of a GPU's memory that it may use. Both sides speak Arrow over one line, each message with its length
 before it. The child says when its judge is loaded and has proven its known answers, so a death after that is the fault
 of the rows it was given. It writes to no log.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from typing import IO
 import pyarrow as pa
 
 from quality_judge.errors import CheckFailed, InputError, JudgeError, QualityJudgeError
+from quality_judge.nursery import Process, apart
 
 ISOLATE_PROPERTY = "quality_judge.isolate"  # local properties of a job: score apart from the first try on
 HANG_PROPERTY = "quality_judge.hang_seconds"
@@ -40,18 +41,16 @@ class Child:
     """The asking side. Starts the process when it is first needed, and again after a death."""
 
     def __init__(self, folder: str, fingerprint: str, device: str, *, memory_share: float | None = None) -> None:
-        self._command = [sys.executable, "-m", "quality_judge.spark.isolate", folder, fingerprint, device]
-        self._command += [] if memory_share is None else [str(memory_share)]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._arguments = [folder, fingerprint, device, *([] if memory_share is None else [str(memory_share)])]
+        self._process: Process | None = None
 
     def score(self, columns: Sequence[pa.Array], *, seconds: float) -> pa.Table:
         """What the child made of the rows. Raises Died, Hung after `seconds`, or CheckFailed when it cannot load."""
         process = self._process or self._start()
         try:
-            assert process.stdin is not None
-            _send(process.stdin, _packed(pa.table(list(columns), [str(i) for i in range(len(columns))])))
-            kind, content = self._answer(process, seconds)
-        except (BrokenPipeError, EOFError):
+            process.line.sendall(_message(_packed(pa.table(list(columns), [str(i) for i in range(len(columns))]))))
+            kind, content = _answer(process, seconds)
+        except (ConnectionError, EOFError):
             self.close()
             raise Died from None
         except TimeoutError:
@@ -65,36 +64,20 @@ class Child:
     def close(self) -> None:
         """Ends the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            self._process.end()
             self._process = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # What comes with --py-files a worker alone is told of.
-        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-            env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
+    def _start(self) -> Process:
+        self._process = apart(__name__, self._arguments)
         try:
-            kind, content = self._answer(self._process, LOAD_SECONDS)
-        except (EOFError, TimeoutError):
+            kind, content = _answer(self._process, LOAD_SECONDS)
+        except (ConnectionError, EOFError, TimeoutError):
             self.close()
             raise CheckFailed("a process for single rows could not load the judge") from None
         if kind != READY:
             self.close()
             raise _raised(content)
         return self._process
-
-    def _answer(self, process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes]:
-        assert process.stdout is not None
-        until = time.monotonic() + seconds
-        (size,) = struct.unpack(">Q", _read(process.stdout, 8, until))
-        content = _read(process.stdout, size, until)
-        return content[:1], content[1:]
 
 
 def serve(folder: str, fingerprint: str, device: str, share: str | None = None) -> None:
@@ -135,19 +118,30 @@ def _raised(content: bytes) -> QualityJudgeError:
     return JudgeError(message) if kind == JudgeError.__name__ else CheckFailed(message)
 
 
+def _message(content: bytes) -> bytes:
+    return struct.pack(">Q", len(content)) + content
+
+
 def _send(pipe: IO[bytes], content: bytes) -> None:
-    left = memoryview(struct.pack(">Q", len(content)) + content)
+    left = memoryview(_message(content))
     while left:
         left = left[pipe.write(left) :]
 
 
-def _read(pipe: IO[bytes], size: int, until: float) -> bytes:
-    """Exactly `size` bytes. Raises EOFError when the other side has gone, TimeoutError after `until`."""
+def _answer(process: Process, seconds: float) -> tuple[bytes, bytes]:
+    """(its kind, what it says). Raises EOFError or ConnectionError when the process has gone, TimeoutError."""
+    until = time.monotonic() + seconds
+    (size,) = struct.unpack(">Q", _read(process.line, 8, until))
+    content = _read(process.line, size, until)
+    return content[:1], content[1:]
+
+
+def _read(line: socket.socket, size: int, until: float) -> bytes:
     parts, left = [], size
     while left:
-        if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not select.select([line], [], [], max(0.0, until - time.monotonic()))[0]:
             raise TimeoutError
-        part = os.read(pipe.fileno(), min(left, 1 << 20))
+        part = line.recv(min(left, 1 << 20))
         if not part:
             raise EOFError
         parts.append(part)

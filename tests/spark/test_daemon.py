@@ -53,6 +53,32 @@ def seen_by_a_worker(batches):
         })  # fmt: skip
 
 
+def apart_from_a_worker(folder):
+    """A function for workers: whether a process apart had torch before it was asked to do anything."""
+
+    def asked(batches):
+        from quality_judge.nursery import apart
+
+        sys.path.insert(0, folder)
+        process = apart("looks", ["torch"])
+        found = process.line.recv(10)
+        process.end()
+        sys.path.remove(folder)
+        for _ in batches:
+            yield pd.DataFrame({"found": [found.decode()]})
+
+    return asked
+
+
+def test_a_process_apart_of_a_worker_is_forked_with_torch_imported(spark, tmp_path):
+    (tmp_path / "looks.py").write_text(
+        "import os, sys\ndef serve(name): os.write(1, str(name in sys.modules).encode())\n"
+    )
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    asked = apart_from_a_worker(str(tmp_path))
+    assert spark.range(1).coalesce(1).mapInPandas(asked, "found string").first()["found"] == "True"
+
+
 def test_a_worker_that_scores_finds_torch_imported_and_pays_for_none_of_its_pages(spark):
     assert spark.conf.get(DAEMON_SETTING) == DAEMON
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
