@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def distributions(requirements):
     return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
+@cache
+def distributions_by_import():
+    """Of every name that can be imported the distributions it is of: one look at all files of the environment."""
+    return packages_distributions()
+
+
 def imported(path):
     """The distributions that a file imports, other than itself and the standard library."""
     tree, names = ast.parse(path.read_text(encoding="utf-8")), set()
@@ -62,7 +69,7 @@ def imported(path):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").partition(".")[0])
-    known = packages_distributions()
+    known = distributions_by_import()
     foreign = names - set(sys.stdlib_module_names) - {"quality_judge", "airflow"}
     return {canonicalize_name(known.get(name, [name])[0]) for name in foreign}
 
@@ -102,7 +109,7 @@ def test_each_part_of_the_package_imports_only_what_its_extra_brings(path, setup
 
 
 def test_every_package_of_an_extra_that_a_command_may_lack_is_told_with_that_extra(setup):
-    told = {canonicalize_name(packages_distributions()[name][0]): extra for name, extra in TOLD_EXTRA_OF.items()}
+    told = {canonicalize_name(distributions_by_import()[name][0]): extra for name, extra in TOLD_EXTRA_OF.items()}
     for package, extra in told.items():
         assert package in distributions(setup["extras_require"][extra])
     for path in PACKAGE.rglob("*.py"):

@@ -8,11 +8,14 @@ README has the same code and headings, so it is not run again.
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -87,13 +90,16 @@ def commands(text):
 @cache
 def help_of(programme):
     """What `--help` prints; `spark-submit` is that of the installed pyspark."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if programme == "spark-submit":
-        home = Path(find_spec("pyspark").origin).parent
-        environment["SPARK_HOME"] = str(home)
-        command = [str(home / "bin" / "spark-submit"), "--help"]
-    else:
-        command = [sys.executable, str(ROOT / programme), "--help"]
+    if programme != "spark-submit":
+        said = StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+            patch.setattr(sys, "argv", [programme, "--help"])
+            with pytest.raises(SystemExit):
+                runpy.run_path(str(ROOT / programme), run_name="__main__")
+        return said.getvalue()
+    home = Path(find_spec("pyspark").origin).parent
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SPARK_HOME": str(home)}
+    command = [home / "bin" / "spark-submit", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     return done.stdout + done.stderr
 
