@@ -21,7 +21,7 @@ from quality_judge.judge import CARD_FILE, METRICS_FILE, Judge, fingerprint, sav
 from quality_judge.judge_spec import MISSING_LABELS, JudgeSpec
 from quality_judge.labels import FlatLabels, LabelSet, flatten, fold_indices, group_names, split_labels
 from quality_judge.labels.drawn import Drawing
-from quality_judge.labels.label_set import labels_of
+from quality_judge.labels.label_set import completions_of
 from quality_judge.shortcuts import audit, languages
 from quality_judge.stats.calibration import (
     MIN_LABELS,
@@ -217,25 +217,33 @@ def refuse_too_few(good: np.ndarray) -> None:
 
 
 def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels, np.ndarray]:
-    """The scores under calibrations that did not see them, and for each labelled text a threshold that did not."""
+    """The scores under calibrations that did not see them, and for each labelled text a threshold that did not.
+
+    Groups are kept whole, unless a fold would then leave too few labels, or one class, to calibrate by.
+    """
     at = scored.flat.labelled
-    groups = [
-        group
-        for row, group in zip(labels.rows(), group_names(labels), strict=True)
-        for label in labels_of(row)
-        if label is not None
-    ]
     good, usable = scored.flat.label[at] == 1, ~np.isnan(scored.raw[at])
-    count = min(CALIBRATION_FOLDS, len(set(groups)))
-    folds = fold_indices(groups, good.tolist(), count, 0) if count > 1 else np.zeros(len(at), int)
+    folds = _calibration_folds(scored.flat, labels, good, usable)
     probability, thresholds = scored.probability.copy(), np.full(len(at), DEFAULT_THRESHOLD)
-    for number in range(count):
+    for number in range(CALIBRATION_FOLDS):
         fit, test = (folds != number) & usable, folds == number
-        if fit.sum() >= MIN_LABELS and good[fit].any() and not good[fit].all():
-            calibration = fit_platt(scored.raw[at[fit]], good[fit])
-            thresholds[test] = best_threshold(calibration.apply(scored.raw[at[fit]]), good[fit], metric="kappa")
-            probability[at[test]] = calibration.apply(scored.raw[at[test]])
+        calibration = fit_platt(scored.raw[at[fit]], good[fit])
+        thresholds[test] = best_threshold(calibration.apply(scored.raw[at[fit]]), good[fit], metric="kappa")
+        probability[at[test]] = calibration.apply(scored.raw[at[test]])
     return ScoredLabels(scored.flat, scored.raw, probability, scored.category_probability), thresholds
+
+
+def _calibration_folds(flat: FlatLabels, labels: LabelSet, good: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """The fold of each labelled text, int64: with groups whole where every other fold can then be calibrated by."""
+    of_row = zip(labels.rows(), group_names(labels), strict=True)
+    of_text = [group for row, group in of_row for _ in completions_of(row)]
+    groups = [of_text[at] for at in flat.labelled.tolist()]
+    if len(set(groups)) >= CALIBRATION_FOLDS:
+        folds = fold_indices(groups, good.tolist(), CALIBRATION_FOLDS, 0)
+        left = [good[(folds != number) & usable] for number in range(CALIBRATION_FOLDS)]
+        if all(len(rest) >= MIN_LABELS and rest.any() and not rest.all() for rest in left):
+            return folds
+    return fold_indices([str(at) for at in range(len(good))], good.tolist(), CALIBRATION_FOLDS, 0)
 
 
 def with_calibration(scored: ScoredLabels, calibration: Calibration) -> ScoredLabels:

@@ -50,6 +50,12 @@ def short(value: object) -> str:
     return MISSING if known is None else f"{known:.4g}"
 
 
+def exact(value: object) -> str:
+    """A number with every digit that it has: a cut that is shortened keeps other rows."""
+    known = finite(value)
+    return MISSING if known is None else f"{known:.15g}"
+
+
 def percent(value: object) -> str:
     """A share in percent, in four digits at most."""
     known = finite(value)

@@ -32,9 +32,11 @@ MOST_UNLIKE = 0.6  # of the interval's lower end; of 15 random draws from five l
 
 def finite(value: object) -> float | None:
     """`value` as a float, or None where it is no finite number (booleans are none)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        known = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:  # a whole number of hundreds of digits
         return None
-    return float(value)
+    return known if math.isfinite(known) else None
 
 
 def interval(scores: Mapping[str, Any], name: str) -> tuple[float, float] | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -273,8 +274,8 @@ def rank_cut(bin_counts: Any, bin_lows: Any, wanted: float) -> float:
         raise InputError(f"{counts.shape} bin counts and {lows.shape} bin starts; expected one row of each, as long")
     if (counts < 0).any() or (np.diff(lows) <= 0).any() or np.isnan(lows).any():
         raise InputError("bin counts must be 0 or more, and bin starts must rise")
-    held = np.cumsum(counts[::-1])[::-1]
-    fits = np.flatnonzero(held <= wanted)
+    held = list(accumulate(counts[::-1].tolist()))[::-1]  # numpy's integers wrap around
+    fits = np.flatnonzero([size <= wanted for size in held])
     return float(lows[fits[0]]) if len(fits) else math.inf
 
 

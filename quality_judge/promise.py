@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from quality_judge.markdown import count, counted, percent, plain, short
+from quality_judge.markdown import count, counted, exact, percent, plain
 from quality_judge.metrics_file import finite, observed
 
 
@@ -40,14 +40,14 @@ def _of_groups(metrics: Mapping[str, Any]) -> list[str]:
 
 def _granted(certificate: Mapping[str, Any]) -> str:
     metric = certificate.get("metric") or "precision"
-    cut, confidence = short(certificate.get("threshold")), _sure(certificate.get("confidence"))
+    cut, confidence = exact(certificate.get("threshold")), _sure(certificate.get("confidence"))
     what = {
         "precision": f"Keeping rows scored {cut} or more has a precision of at least",
         "npv": f"Of the rows scored below {cut}, which may be dropped, the share that is bad is at least",
         "recall": f"Dropping rows scored below {cut} leaves of all good rows at least",
     }.get(metric, f"At {cut} the {plain(metric)} is at least")
-    text = f"{what} {percent(certificate.get('target'))}, with confidence {confidence}, on {_ground(certificate)}."
-    seen = [("observed", observed(certificate)), ("proven lower bound", certificate.get("lower_bound"))]
+    text = f"{what} {_asked(certificate)}, with confidence {confidence}, on {_ground(certificate)}."
+    seen = [("observed", observed(certificate)), ("proven lower bound", _floored(certificate.get("lower_bound"), 4))]
     if metric == "precision":
         seen.append(("estimated share of good rows kept", certificate.get("recall_estimate")))
     extra = ", ".join(f"{what} {percent(value)}" for what, value in seen if finite(value) is not None)
@@ -63,7 +63,7 @@ def _ground(certificate: Mapping[str, Any]) -> str:
 
 
 def _refused(certificate: Mapping[str, Any]) -> str:
-    metric, target = plain(certificate.get("metric") or "precision"), percent(certificate.get("target"))
+    metric, target = plain(certificate.get("metric") or "precision"), _asked(certificate)
     confidence, n = _sure(certificate.get("confidence")), certificate.get("n")
     fresh = certificate.get("sampling") == "fresh"
     labels, why = counted(n, "drawn row" if fresh else "held-out label"), certificate.get("message")
@@ -79,5 +79,16 @@ def _refused(certificate: Mapping[str, Any]) -> str:
 
 def _sure(value: object) -> str:
     """A confidence in percent, rounded down."""
+    return percent(_floored(value, 3))
+
+
+def _floored(value: object, places: int) -> float | None:
+    """A share rounded down to so many decimals, so that what is printed never promises more."""
     known = finite(value)
-    return percent(known if known is None else math.floor(round(known * 1000, 6)) / 1000)
+    return known if known is None else math.floor(round(known * 10**places, 6)) / 10**places
+
+
+def _asked(certificate: Mapping[str, Any]) -> str:
+    """The target in percent, with every digit that was asked for."""
+    target = finite(certificate.get("target"))
+    return percent(target) if target is None else f"{100 * target:.10g}%"

@@ -329,3 +329,15 @@ def test_one_is_not_counted_as_many():
     assert "On 1 held-out label no" in text
     assert "About 1 more label is needed." in text
     assert "About 2 more labels are needed." in promise_in_words({"certificate": refused | {"labels_missing": 2}})
+
+
+def test_what_is_promised_is_printed_with_the_cut_it_holds_for_and_never_rounded_up():
+    granted = {
+        "metric": "precision", "target": 0.99996, "confidence": 0.9, "granted": True, "threshold": 0.876548,
+        "n": 100000, "n_kept": 90000, "n_errors": 0, "lower_bound": 0.99997, "recall_estimate": 0.9,
+    }  # fmt: skip
+    said = promise_in_words({"certificate": granted})
+    assert "scored 0.876548 or more" in said
+    assert "at least 99.996%" in said
+    assert "proven lower bound 99.99%" in said
+    assert "scored 0.999962081816 or" in promise_in_words({"certificate": {**granted, "threshold": 0.999962081816}})

@@ -147,6 +147,15 @@ def test_curves_leave_out_rows_without_a_probability(scored):
     assert curves(scored_as([Preference("p", "one", "two")], [1.0, 0.0])) == {}
 
 
+def test_a_certificate_counts_a_text_once_that_two_kinds_of_rows_judge():
+    texts, good = [f"text number {i}" for i in range(30)], [i >= 8 for i in range(30)]
+    rows = [Sample("", text, label) for text, label in zip(texts, good, strict=True)]
+    twice = [*rows, *(CategoryRow("", text, {"S1": not label}) for text, label in zip(texts, good, strict=True))]
+    raw = np.linspace(-3, 3, 30)
+    once, both = (certificate(scored_as(*given), Targets()) for given in ((rows, raw), (twice, [*raw, *raw])))
+    assert (once.keep.n, both) == (30, once)
+
+
 def test_a_certificate_counts_labelled_rows_with_a_probability_only():
     rows = [*samples(60), Preference("p", "one", "two")]
     right = np.array([0.95 if row.label else 0.05 for row in rows[:60]] + [0.99, 0.01])
@@ -247,6 +256,14 @@ def test_what_is_measured_is_cross_fitted_and_not_what_was_fitted_to(judge, scor
     same = measure(score_labels(load_scorer(renewed), labels), threshold=renewed.spec.thresholds["best"])
     assert metrics["test"]["brier"] > same["brier"]
     assert metrics["test"]["cohen_kappa"] <= same["cohen_kappa"]
+
+
+def test_labels_under_one_prompt_too_are_measured_by_calibrations_that_did_not_see_them(judge, scorer, tmp_path):
+    rows = [replace(row, prompt="Judge this text.") for row in samples(60, seed=9, noise=0.35)]
+    labels = labels_of(rows)
+    renewed, metrics = recalibrated(judge, scorer, labels, tmp_path / "judge", Targets(0.55, confidence=0.6))
+    same = measure(score_labels(load_scorer(renewed), labels), threshold=renewed.spec.thresholds["best"])
+    assert metrics["test"]["brier"] > same["brier"]
 
 
 @pytest.mark.parametrize("n", [60, 250])

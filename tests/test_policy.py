@@ -168,6 +168,10 @@ def test_a_rank_rule_turns_away_only_rows_that_were_kept():
         assert reason[1:] == [why, "between 0.20 and 0.70", "score<0.20"]
 
 
+def test_a_rank_cut_of_counts_beyond_any_machine_integer_keeps_no_more():
+    assert rank_cut([2**63 - 1, 2**63 - 1, 5], [0.1, 0.2, 0.3], 100) == 0.3
+
+
 def test_the_rank_cut_must_be_there_exactly_when_the_rank_rule_is():
     rule = policy(keep_best={"fraction": 0.3}).resolve(None)
     with pytest.raises(InputError, match="no rank cut"):

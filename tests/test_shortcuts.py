@@ -95,7 +95,9 @@ def test_length_counts_either_way_round():
 def test_a_stated_language_goes_before_the_script():
     rows = rows_of([True, False] * 4, languages=["en", "de"] * 4)
     assert [entry["name"] for entry in audited(rows, np.zeros(8))["by_language"]] == ["de", "en"]
-    mixed = rows_of([True, False] * 4, texts=["水在高山上沸腾", "water boils"] * 4)
+    mixed = rows_of(
+        [True, False] * 4, texts=[f"{text} {i}" for i in range(4) for text in ("水在高山上沸腾", "water boils")]
+    )
     found = audited(mixed, np.zeros(8))
     assert [entry["name"] for entry in found["by_language"]] == ["Han", "Latin"]
     assert found["alone"]["language"]["roc_auc"] == 1.0

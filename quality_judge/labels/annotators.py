@@ -1,13 +1,14 @@
 """Several annotators on the same rows: how far they agree, how much each is worth, what they say together.
 
-What an annotator is worth is learnt from rows that two or more of them judged, and then weighs every verdict of theirs.
-It does not know how copies are merged (`validate`); it never sees a text.
+What an annotator is worth is learnt from rows that two or more of them judged, and then weighs every verdict of theirs;
+what one judged alone is overruled only where that one is distrusted. It does not know how copies are merged
+(`validate`); it never sees a text.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -25,6 +26,7 @@ MIN_SHARED_VOTES = 10  # of one annotator, before a word is said about them
 # 60 rows .2%; of those who toss a coin half on 60 rows and three in four on 100; of those who lie on 90%, all on 60.
 DEVIATIONS, LEAST_INFORMEDNESS = 1.64, 0.25
 MOST_PAIRS = 45
+UNDECIDED = 0.05  # P(good) this near to one half is no verdict
 
 Vote = tuple[int, str, bool]
 
@@ -69,7 +71,9 @@ def find_consensus(groups: Sequence[Sequence[Row]]) -> Consensus:
     """What the annotators of each group of copies say together. groups: rows that judge the same texts.
 
     Only where at least two named annotators judged the same sample. A group that one annotator judged alone has no
-    probability unless that annotator has MIN_SHARED_VOTES elsewhere.
+    probability unless that annotator has MIN_SHARED_VOTES elsewhere, nor where it would undo the verdict of one who is
+    not distrusted: who agreed on twenty good rows has shown nothing of bad ones, and rows left out for their verdict
+    would bend whatever is certified on the rest.
     """
     votes = [vote for number, rows in enumerate(groups) for vote in _votes(number, rows)]
     voters: dict[int, set[str]] = defaultdict(set)
@@ -83,8 +87,21 @@ def find_consensus(groups: Sequence[Sequence[Row]]) -> Consensus:
     verdicts = Counter(name for number, name, _ in votes if number in shared)
     weighed = [vote for vote in votes if vote[0] in shared or verdicts[vote[1]] >= MIN_SHARED_VOTES]
     numbers, item, annotator, says = _coded(weighed, known)
-    probability = fitted.weigh(item, annotator, says, items=len(numbers))
-    return Consensus(dict(zip(numbers, probability.tolist(), strict=True)), _agreement(groups, votes, shared, fitted))
+    probability = dict(zip(numbers, fitted.weigh(item, annotator, says, items=len(numbers)).tolist(), strict=True))
+    agreement = _agreement(groups, votes, shared, fitted)
+    for number in _undone(weighed, probability, agreement.distrusted):
+        del probability[number]
+    return Consensus(probability, agreement)
+
+
+def _undone(votes: Sequence[Vote], probability: Mapping[int, float], distrusted: Sequence[str]) -> list[int]:
+    """The groups of one vote, of an annotator who is not distrusted, that the probability does not bear out."""
+    count = Counter(number for number, _, _ in votes)
+    return [
+        number for number, name, verdict in votes
+        if count[number] == 1 and name not in distrusted
+        and (probability[number] - 0.5 if verdict else 0.5 - probability[number]) < UNDECIDED
+    ]  # fmt: skip
 
 
 def _votes(number: int, rows: Iterable[Row]) -> list[Vote]:

@@ -6,11 +6,15 @@ It knows nothing of how texts are scored.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from quality_judge.labels.label_set import LabelSet, completions_of, labels_of
+from quality_judge.labels.validate import plain
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
+
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,22 @@ class FlatLabels:
     languages: list[str | None] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
 
-    @property
+    @cached_property
     def labelled(self) -> np.ndarray:
-        """Indices of the texts with a label of their own, int64."""
-        return np.flatnonzero(~np.isnan(self.label))
+        """Indices of the texts with a label of their own, rising, int64: each text under its prompt once.
+
+        Equal as copies are (`validate.plain`), whatever rows they stand in, and labelled as most of these say; where as
+        many say good as bad it is left out.
+        """
+        said: dict[tuple[str, str], list[int]] = {}
+        for at in np.flatnonzero(~np.isnan(self.label)).tolist():
+            said.setdefault((plain(self.prompts[at]), plain(self.completions[at])), []).append(at)
+        share = {same: float(self.label[places].mean()) for same, places in said.items()}
+        chosen = [
+            next(at for at in places if (self.label[at] > HALF) == (share[same] > HALF))
+            for same, places in said.items() if share[same] != HALF
+        ]  # fmt: skip
+        return np.array(sorted(chosen), np.int64)
 
     def clusters(self, texts: np.ndarray) -> np.ndarray | None:
         """For each of these texts, by index, a number that it shares with those of its group, int64; a text without

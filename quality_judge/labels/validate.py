@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from quality_judge.errors import LabelError
-from quality_judge.labels.annotators import Agreement, find_consensus
+from quality_judge.labels.annotators import UNDECIDED, Agreement, find_consensus
 from quality_judge.labels.label_set import LabelSet, Row, completions_of, label_of, labels_of
 from quality_judge.labels.near import near_duplicates
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
@@ -23,7 +23,6 @@ Verdict = TypeVar("Verdict", bound=Hashable)
 
 MIN_ROWS = 8
 MIN_CLASS_SHARE = 0.05
-UNDECIDED = 0.05  # P(good) this near to one half is no verdict
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,17 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     case), those with nearly the same long text under any prompt, and those of a group that stands in `test`. Then
     copies (equal after NFKC and white space) become one: the verdict of the majority, where each named annotator counts
     once for a verdict and each anonymous row once; at a tie all copies are left out. Where named annotators share
-    samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries P(good).
+    samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries P(good); what
+    somebody judged alone is overruled only where they tell good from bad hardly better than a coin.
     Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places leaves that
     ranking.
     """
     settled = _Settled(list(labels.rows()), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
+    left_out = leaked | settled.shorten(set(range(len(labels))) - leaked)
     statements: dict[Hashable, list[int]] = {}
     for index, row in enumerate(settled.rows):
-        if index not in leaked:
+        if index not in left_out:
             statements.setdefault(_statement(row), []).append(index)
     groups = list(statements.values())
     consensus = find_consensus([[settled.rows[index] for index in copies] for copies in groups])
@@ -129,29 +130,30 @@ class _Settled:
         self.counts["leaks"] = len(leaked)
         return set(leaked)
 
+    def shorten(self, indices: Iterable[int]) -> set[int]:
+        """Leaves rankings the texts that have one place. The indices of those that have no order left."""
+        orderless = set()
+        for index in indices:
+            row = self.rows[index]
+            if isinstance(row, Ranking) and len(set(row.completions)) < len(row.completions):
+                self.counts["repeated"] += 1
+                self.remarks.append((index, "ranks the same text twice; its places are left out where they differ"))
+                self.rows[index] = shortened = _with_one_place(row)
+                orderless |= {index} if len(shortened.completions) < 2 else set()
+        self.counts["tied"] += len(orderless)
+        return orderless
+
     def settle(self, copies: list[int], *, probability: float | None) -> None:
         """Keep one of the rows that judge the same texts, or none. probability: what its annotators say together."""
         first = copies[0]
         if probability is not None:
             self.settle_weighed(copies, probability)
         elif len(copies) == 1:
-            self.keep(first)
+            self.kept[first] = self.rows[first]
         elif isinstance(self.rows[first], CategoryRow):
             self.settle_categories(copies)
         else:
             self.settle_verdicts(copies)
-
-    def keep(self, index: int) -> None:
-        """Keep a row as it is; of a ranking, the texts that have one place in it."""
-        row = self.rows[index]
-        if isinstance(row, Ranking) and len(set(row.completions)) < len(row.completions):
-            self.counts["repeated"] += 1
-            self.remarks.append((index, "ranks the same text twice; its places are left out where they differ"))
-            row = _with_one_place(row)
-        if isinstance(row, Ranking) and len(row.completions) < 2:
-            self.counts["tied"] += 1
-        else:
-            self.kept[index] = row
 
     def settle_verdicts(self, copies: list[int]) -> None:
         verdicts = {index: _verdict(self.rows[index]) for index in copies}
@@ -159,7 +161,7 @@ class _Settled:
         agreeing = [] if winner is None else [index for index in copies if verdicts[index] == winner]
         if agreeing:
             self.settle_cut(agreeing)
-            self.keep(agreeing[0])
+            self.kept[agreeing[0]] = self.rows[agreeing[0]]
             self.counts["duplicates"] += len(agreeing) - 1
             self.counts["outvoted"] += len(copies) - len(agreeing)
         else:

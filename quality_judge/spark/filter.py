@@ -96,8 +96,9 @@ def find_rank_cut(df: DataFrame, policy: ResolvedPolicy, *, text_column: str = "
 def _histogram(kept: DataFrame, bins: int) -> tuple[list[float], list[int]]:
     """(where each bin that is not empty starts, its size), the lowest first."""
     index = F.floor(F.col(SCORE_COLUMN) * bins)
-    rows = kept.groupBy(index.alias("bin")).agg(F.sum("size").alias("size")).orderBy("bin").collect()
-    return [row["bin"] / bins for row in rows], [row["size"] for row in rows]
+    total = F.sum(F.col("size").cast("decimal(20,0)"))  # a sum of longs would overflow, and end the job
+    rows = kept.groupBy(index.alias("bin")).agg(total.alias("size")).orderBy("bin").collect()
+    return [row["bin"] / bins for row in rows], [int(row["size"]) for row in rows]
 
 
 def _measure(df: DataFrame, policy: ResolvedPolicy, text_column: str) -> Column:

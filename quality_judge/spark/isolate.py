@@ -100,7 +100,7 @@ def serve(folder: str, fingerprint: str, device: str, share: str | None = None) 
         rows = pa.ipc.open_stream(requests.read(struct.unpack(">Q", header)[0])).read_all()
         try:
             _send(answers, DONE + _packed(answered(scorer, [column.combine_chunks() for column in rows.columns])))
-        except CheckFailed as error:
+        except QualityJudgeError as error:
             _send(answers, FAILED + _said(error))
 
 

@@ -17,6 +17,7 @@ from pyspark.sql.pandas import functions as pandas_functions
 
 from quality_judge.errors import CorpusError
 from quality_judge.judge import Judge, load_judge
+from quality_judge.judge_spec import WITHOUT_PROMPTS
 from quality_judge.scores import CATEGORIES_COLUMN, CODE_COLUMN, FLAGS_COLUMN, JUDGE_COLUMN, RAW_COLUMN, SCORE_COLUMN
 from quality_judge.spark.chat import chat_columns
 
@@ -41,6 +42,7 @@ class ScoreUdf:
         """The struct of `STRUCT` for each row. The columns hold strings or bytes; bytes need not be UTF-8."""
         if len(columns) not in (1, 2):
             raise CorpusError(f"a judge takes (completion) or (prompt, completion); got {len(columns)} columns")
+        self._refuse(with_prompt=len(columns) == 2)
         as_bytes = [(F.col(column) if isinstance(column, str) else column).cast("binary") for column in columns]
         return _one_column(self.judge)(*as_bytes) if len(columns) == 1 else _two_columns(self.judge)(*as_bytes)
 
@@ -53,7 +55,12 @@ class ScoreUdf:
 
         Cast a column to binary there when it may not be UTF-8.
         """
+        self._refuse(with_prompt=with_prompt)
         spark.udf.register(name, _two_columns(self.judge) if with_prompt else _one_column(self.judge))
+
+    def _refuse(self, *, with_prompt: bool) -> None:
+        if with_prompt and not self.judge.spec.encoding.takes_prompts:
+            raise CorpusError(WITHOUT_PROMPTS)
 
 
 def score_udf(judge: Judge | str | Path) -> ScoreUdf:

@@ -9,7 +9,6 @@ It does not know where scores come from; fit on scores of rows the judge was not
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -19,6 +18,7 @@ from scipy.special import expit, log_expit
 
 from quality_judge.errors import InputError, unknown
 from quality_judge.scores import order_of
+from quality_judge.stats.certificate import is_real
 from quality_judge.stats.metrics import Array, checked
 
 MIN_LABELS = 8  # to fit a curve at all, as in the folds of a cross-fit
@@ -50,7 +50,7 @@ class Calibration:
         if self.method not in _FIELDS:
             raise InputError(unknown("calibration method", self.method, _FIELDS))
         numbers = (self.slope, self.bias, self.center, self.scale, *self.knots_raw, *self.knots_probability)
-        if not all(map(_is_number, numbers)):
+        if not all(map(is_real, numbers)):
             raise InputError("the calibration holds a value that is no finite number; the judge folder is damaged")
         if self.slope <= 0 or self.scale <= 0:
             raise InputError(f"calibration slope {self.slope:g} and scale {self.scale:g}; both must be above 0")
@@ -257,10 +257,3 @@ def _loss(at: Array, x: Array, targets: Array, weights: Array, prior: Array) -> 
     z = at[0] * x + at[1]
     fit = -float(weights @ (targets * log_expit(z) + (1 - targets) * log_expit(-z)))
     return fit + 0.5 * float(np.square(at - prior).sum())
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return False

@@ -10,6 +10,7 @@ It does not know what the rows are; a promise speaks of rows drawn like the labe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +74,7 @@ class BandChoice:
 
 
 def nested_bands(cheap: Any, large: Any, cut: float) -> list[Band]:
-    """Up to MOST_BANDS + 1 bands around `cut`, each within the one before; the first holds every row.
+    """Up to MOST_BANDS + 2 bands around `cut`, each within the one before; the first holds every row.
 
     cheap, large: probabilities (n,) of rows that take no part in `choose_band`. Each step gives those clear rows to the
     cheap judge, the highest or the lowest, where the two disagree least. Labels have no part in it.
@@ -83,7 +84,7 @@ def nested_bands(cheap: Any, large: Any, cut: float) -> list[Band]:
     cheap, large = cheap[seen], np.nan_to_num(large[seen], nan=-1.0)
     order = np.argsort(cheap, kind="stable")
     below, above = order[cheap[order] < cut], order[cheap[order] > cut][::-1]
-    step = max(1, len(cheap) // MOST_BANDS)
+    step = max(1, math.ceil(len(cheap) / MOST_BANDS))
     given = [0, 0]
     bands = [Band(0.0, 1.0)]
     while given[0] < len(below) or given[1] < len(above):

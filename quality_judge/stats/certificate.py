@@ -178,4 +178,7 @@ def check_request(metric: str, target: float, confidence: float) -> None:
 
 def is_real(value: Any) -> bool:
     """Whether `value` is a finite number and no boolean."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

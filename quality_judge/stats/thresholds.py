@@ -222,7 +222,7 @@ def _granted(request: tuple[Guaranteed, float, float], good: Array, held: _Tests
     wrong = f"{errors} of {trials} good rows lost" if metric == "recall" else f"{errors} of them wrong"
     what, of = ("dropped", "bad rows are dropped") if metric == "npv" else ("kept", "good rows are kept")
     message = (
-        f"{metric} >= {target:g} with confidence {confidence:g} at threshold {threshold:g}: {inside} of {len(good)} "
+        f"{metric} >= {target:g} with confidence {confidence:g} at threshold {threshold:.15g}: {inside} of {len(good)} "
         f"held-out samples {what}, {wrong} (lower bound {floor3(bound)}); about {share:.0%} of the {of}"
     )
     return Certificate(metric, target, confidence, threshold, len(good), inside, errors, bound, share, True, 0, message)

@@ -207,3 +207,16 @@ def test_a_few_prompts_are_instructions_and_make_no_groups(prompts):
     labels = labelled([Sample(prompt, text, True) for prompt in prompts for text in "xyz"])
     assert flatten(labels).clusters(np.arange(len(labels))) is None
     assert "groups" not in labels.counts()
+
+
+def test_a_text_is_labelled_once_whatever_rows_it_stands_in_and_as_most_of_them_say():
+    rows = [
+        Sample("", "one text", True), Sample("", "one  text", True), Sample("p", "one text", False),
+        Sample("", "most say bad", True), Sample("", "most say bad", False), Sample("", "most say bad", False),
+        Sample("", "as many", True), Sample("", "as many", False),
+        CategoryRow("", "one text", {"S1": True}), CategoryRow("", "safe", {"S1": False}),
+    ]  # fmt: skip
+    flat = flatten(LabelSet.of(rows, [f"made:{line}" for line in range(len(rows))]))
+    said = {(flat.prompts[at], flat.completions[at]): flat.label[at] for at in flat.labelled}
+    assert said == {("", "one text"): 1, ("p", "one text"): 0, ("", "most say bad"): 0, ("", "safe"): 1}
+    assert flat.labelled.tolist() == sorted(flat.labelled)

@@ -127,6 +127,14 @@ def test_a_text_ranked_in_two_places_leaves_its_ranking():
     assert accounted(report)
 
 
+def test_rankings_that_are_copies_once_a_text_left_them_are_settled_as_copies():
+    rows = [Ranking("", ("a", "b", "c"), cut=1), Ranking("", ("a", "d", "b", "d", "c"), cut=3)]
+    cleaned, report = clean_labels(labelled(*filler(), *rows))
+    assert [row.completions for row in cleaned.rankings] == [("a", "b", "c")]
+    assert clean_labels(cleaned)[0].sha256 == cleaned.sha256
+    assert accounted(report)
+
+
 def test_a_cut_stays_where_it_was_when_texts_leave_their_ranking():
     """And a text that stands on both sides of the cut has no place at all."""
     rows = [Ranking("p", ("a", "b", "c", "a"), cut=2), Ranking("q", ("x", "a", "a", "b"), cut=2)]
@@ -287,6 +295,32 @@ def test_a_lone_verdict_stays_hard_while_little_is_known_of_its_annotator():
     cleaned, _ = clean_labels(labelled(*rows, replace(rows[0], annotator="y"), replace(rows[1], annotator="y")))
     assert {row.probability is None for row in cleaned.samples[2:]} == {True}
     assert {row.probability is None for row in cleaned.samples[:2]} == {False}
+
+
+def one_sided(*, alone, third=0):
+    """Two annotators who agree on 20 good rows, and what each of them says of others; a tenth of these is bad."""
+    shared = [Sample("", f"shared {i}", True, annotator=name) for i in range(20) for name in "xy"]
+    rows = [Sample("", f"single {i}", i >= alone // 10, annotator="xy"[i % 2]) for i in range(alone)]
+    return labelled(*shared, *rows, *(Sample("", f"third {i}", i >= third // 10, annotator="z") for i in range(third)))
+
+
+@pytest.mark.parametrize("third", [0, 100])
+def test_verdicts_of_a_class_that_annotators_never_shared_are_not_overruled(third):
+    cleaned, report = clean_labels(one_sided(alone=180, third=third))
+    assert (len(cleaned), report.errors) == (200 + third, ())
+    assert sum(not row.label for row in cleaned.samples) == 18 + third // 10
+    assert not [said for said in report.warnings if "mostly wrong" in said]
+
+
+def test_honest_rows_are_not_left_out_for_their_verdict():
+    dice = np.random.default_rng(0)
+    truth = dice.random(500) < 0.88
+    say = {name: truth == (dice.random(500) < 0.9) for name in "xy"}
+    names = ["xy" if i < 60 else "xy"[i % 2] for i in range(500)]
+    rows = [Sample("", f"row {i}", bool(say[name][i]), annotator=name) for i in range(500) for name in names[i]]
+    cleaned, _ = clean_labels(labelled(*rows))
+    kept = {row.completion: row.label for row in cleaned.samples}
+    assert all(kept[f"row {i}"] == say[names[i]][i] for i in range(60, 500))
 
 
 def test_one_annotator_alone_is_no_crowd():

@@ -99,6 +99,14 @@ def test_a_rank_rule_on_an_empty_table_keeps_nothing(spark):
     assert kept(scores(spark, []), {"keep_at": 0, "keep_best": {"fraction": 0.5}}).count() == 0
 
 
+def test_counts_near_the_largest_number_neither_wrap_around_nor_end_the_job(spark):
+    rows = [(i, 0.5 if i < 3 else 0.9, "OK", [], 2**63 - 1 if i < 3 else 10, "x") for i in range(6)]
+    columns = "id int, quality_score double, quality_code string, quality_flags array<string>, n long, text string"
+    policy = Policy(name="few", keep_at=0, token_budget={"tokens": 100, "column": "n"}).resolve(None)
+    decided = apply_policy(spark.createDataFrame(rows, columns), policy).where(F.col(DECISION_COLUMN) == KEEP)
+    assert sorted(row["id"] for row in decided.collect()) == [3, 4, 5]
+
+
 def test_a_count_that_is_no_number_goes_by_characters_and_none_is_below_zero(spark):
     rows = [(i, 0.9 - i / 100, "OK", [], tokens, "x" * 40) for i, tokens in enumerate(["-5", "many", None, "10"])]
     columns = (

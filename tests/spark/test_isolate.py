@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from quality_judge.errors import JudgeError
 from quality_judge.spark.isolate import Child, Died, Hung
 from quality_judge.spark.worker import Apart
 
@@ -50,6 +51,11 @@ def test_a_hang_costs_its_limit_and_at_most_ten_seconds_and_an_abort_ends_one_ch
     assert LIMIT <= time.monotonic() - began <= LIMIT + 10
     with pytest.raises(Died):
         child.score(column("FAULT[abort]"), seconds=LIMIT)
+
+
+def test_what_a_judge_refuses_is_no_crash_of_the_row(child):
+    with pytest.raises(JudgeError, match="leave the prompts out"):
+        child.score(column("FAULT[refused]"), seconds=30)
 
 
 def test_what_is_left_of_the_limit_is_paid_once_for_a_row_that_hangs_and_no_other_row_is_touched(

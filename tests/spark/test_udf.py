@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -185,3 +186,14 @@ def test_a_judge_with_the_same_scores_and_another_cut_is_loaded_for_itself(monke
     monkeypatch.setattr(worker, "folder_here", lambda folder, name: folder)
     assert worker.scorer_for("one", "same") == ("one", "same")
     assert worker.scorer_for("other", "same") == ("other", "same")
+
+
+def test_a_judge_that_takes_no_prompts_is_given_none_however_it_is_asked(spark, judge, monkeypatch):
+    encoding = judge.spec.encoding.model_copy(update={"fences": ("[TEXT]",), "between": ()})
+    assert not encoding.takes_prompts
+    function = score_udf(replace(judge, spec=judge.spec.model_copy(update={"encoding": encoding})))
+    function("text")
+    asked = [lambda: function("prompt", "text"), lambda: function.register(spark, "asked", with_prompt=True)]
+    for ask in [*asked, lambda: function.chat("text")]:
+        with pytest.raises(CorpusError, match="leave the prompts out"):
+            ask()

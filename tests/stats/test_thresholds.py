@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -262,3 +263,9 @@ def test_impossible_requests_are_refused():
         best_threshold([0.5, 0.6], [True, True])
     with pytest.raises(InputError, match="did you mean 'kappa'"):
         best_threshold([0.5, 0.6], [True, False], metric="kapa")
+
+
+def test_a_whole_number_of_hundreds_of_digits_is_refused_as_any_other_that_is_none():
+    certificate = certify(*draw(400, 4))
+    with pytest.raises(InputError):
+        replace(certificate, threshold=10**400)

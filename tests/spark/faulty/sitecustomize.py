@@ -28,7 +28,14 @@ def raises(error):
     return raise_it
 
 
+def refused():
+    from quality_judge.errors import CorpusError
+
+    raise CorpusError("leave the prompts out")
+
+
 KINDS = {
+    "refused": refused,
     "exception": raises(ValueError("a message that quotes the row: canary-078-05-1120")),
     "recursion": raises(RecursionError("canary-078-05-1120")),
     "memory": raises(MemoryError()),
