@@ -18,8 +18,7 @@ from quality_judge.labels import LabelSet
 from quality_judge.samples import Sample
 from quality_judge.train.examples import Examples, build_examples
 
-DRESSED_SHARE = 0.5
-MOST_TWINNED = 128
+DRESSED_SHARE = 0.25
 ANY_TURN = 2**16  # far more than there are sentences, so that each is drawn about as often
 
 
@@ -36,8 +35,7 @@ class Copies:
 
 
 def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
-    """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of MOST_TWINNED samples, or of all where there
-    are fewer; the seed alone decides which.
+    """Copies of DRESSED_SHARE of the bad samples, dressed up, and twins of every sample; the seed alone decides which.
 
     Shares and ties: benchmarks/NOTES.md.
     """
@@ -49,13 +47,13 @@ def attacked_copies(samples: Sequence[Sample], *, seed: int) -> Copies:
         _copy(samples[at], dressed(samples[at].completion, families[turn % len(families)], turn // len(families)))
         for turn, at in enumerate(bad)
     ]
-    twinned = np.sort(dice.permutation(len(samples))[:MOST_TWINNED])
-    for at in twinned:
+    for sample in samples:
         turn = int(dice.integers(ANY_TURN))
         for trigger in (True, False):
-            text = mentioning(samples[at].completion, turn, trigger=trigger, training=True)
-            copies.append(_copy(samples[at], text))
-    return Copies(tuple(copies), np.concatenate([bad, np.repeat(twinned, 2)]), 2 * len(twinned))
+            text = mentioning(sample.completion, turn, trigger=trigger, training=True)
+            copies.append(_copy(sample, text))
+    copied = np.concatenate([bad, np.repeat(np.arange(len(samples)), 2)])
+    return Copies(tuple(copies), copied, 2 * len(samples))
 
 
 def _copy(sample: Sample, text: str) -> Sample:

@@ -6,7 +6,7 @@ import numpy as np
 
 from quality_judge.attacks import TEXT, mentioning, shipped_attacks
 from quality_judge.train.examples import build_examples
-from quality_judge.train.hard_negatives import DRESSED_SHARE, MOST_TWINNED, attacked_copies, with_attacked_copies
+from quality_judge.train.hard_negatives import DRESSED_SHARE, attacked_copies, with_attacked_copies
 
 
 def parted(copies):
@@ -14,7 +14,7 @@ def parted(copies):
     return copies.samples[:first], copies.samples[first::2], copies.samples[first + 1 :: 2]
 
 
-def test_a_share_of_the_bad_rows_is_dressed_up_and_every_one_of_few_rows_has_twins(made):
+def test_a_share_of_the_bad_rows_is_dressed_up_and_every_row_has_twins(made):
     samples = made.samples(40)
     copies = attacked_copies(samples, seed=0)
     dressed, trigger, plain = parted(copies)
@@ -24,13 +24,6 @@ def test_a_share_of_the_bad_rows_is_dressed_up_and_every_one_of_few_rows_has_twi
         assert (copy.label, copy.prompt, copy.id) == (samples[at].label, samples[at].prompt, None)
     for original, one, other in zip(samples, trigger, plain, strict=True):
         assert original.completion != one.completion != other.completion
-
-
-def test_of_many_rows_some_have_twins(made):
-    copies = attacked_copies(made.samples(400), seed=0)
-    twinned = copies.copied[-copies.twins :].reshape(-1, 2)
-    assert len(set(twinned[:, 0].tolist())) == len(twinned) == MOST_TWINNED
-    assert (twinned[:, 0] == twinned[:, 1]).all()
 
 
 def test_bad_rows_are_dressed_by_seen_families_alone(made):
@@ -50,10 +43,9 @@ def test_bad_rows_are_dressed_by_seen_families_alone(made):
 
 def test_twins_say_the_same_sentence_with_nearly_every_phrase_for_training_and_nothing_that_is_measured(made):
     samples = made.samples(1200)
-    made_of_them = attacked_copies(samples, seed=1)
-    originals = [samples[at] for at in made_of_them.copied[-made_of_them.twins :: 2]]
-    for trigger, copies in zip((True, False), parted(made_of_them)[1:], strict=True):
-        beside = [copy.completion.replace(row.completion, TEXT) for copy, row in zip(copies, originals, strict=True)]
+    _, *twins = parted(attacked_copies(samples, seed=1))
+    for trigger, copies in zip((True, False), twins, strict=True):
+        beside = [copy.completion.replace(row.completion, TEXT) for copy, row in zip(copies, samples, strict=True)]
         learnt = [mentioning(TEXT, turn, trigger=trigger, training=True) for turn in range(1000)]
         assert set(beside) <= set(learnt)
         assert not set(beside) & {mentioning(TEXT, turn, trigger=trigger) for turn in range(1000)}
