@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quality_judge.metrics_file import contenders, finite, interval, label_faults, metric_names, observed
-from quality_judge.pages import brief, flat, metric_table, page_words, partial, percent, render, short, thresholds
+from quality_judge.pages import brief, cut, flat, metric_table, page_words, partial, percent, render, short, thresholds
 from quality_judge.report_charts import View, axis_start, duel, reliability, tradeoff
 
 Words = Mapping[str, str]
@@ -64,8 +64,8 @@ def _headline(metrics: Mapping[str, Any], judge: Mapping[str, Any], words: Words
 
 def _keeps(judge: Mapping[str, Any], words: Words) -> str:
     given = judge.get("thresholds") or {}
-    cut = next((given[name] for name in ("certified", "best") if finite(given.get(name)) is not None), None)
-    return words["card_no_cut"] if cut is None else words["card_cut"].format(value=short(cut))
+    kept_from = next((given[name] for name in ("certified", "best") if finite(given.get(name)) is not None), None)
+    return words["card_no_cut"] if kept_from is None else words["card_cut"].format(value=cut(kept_from))
 
 
 def _categories(metrics: Mapping[str, Any]) -> View | None:

@@ -76,7 +76,8 @@ def _environment() -> Environment:
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "count": count, "percent": percent, "aim": aim, "short": short, "number": number, "brief": brief, "flat": flat,
+        "count": count, "percent": percent, "aim": aim, "short": short, "cut": cut, "number": number, "brief": brief,
+        "flat": flat,
     }  # fmt: skip
     return environment
 
@@ -169,6 +170,18 @@ def short(value: object) -> str:
     """A number in four digits at most."""
     known = finite(value)
     return "–" if known is None else f"{known:,.0f}" if known.is_integer() else f"{known:.4g}"
+
+
+def cut(value: object, least: int = 0) -> str:
+    """A threshold with all digits that were set or certified, for a shortened one keeps other rows; another in four.
+
+    least: how many decimals are shown at least.
+    """
+    known = finite(value)
+    if known is None:
+        return "–"
+    digits = 12 if round(known, 12) == known else 4
+    return max(f"{known:.{digits}g}", f"{known:.{least}f}", key=len)
 
 
 def number(value: object, places: int = 3) -> str:

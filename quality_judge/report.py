@@ -15,7 +15,7 @@ from typing import Any, Literal
 from quality_judge.errors import InputError, unknown
 from quality_judge.files import write_beside
 from quality_judge.metrics_file import observed
-from quality_judge.pages import LANGUAGES, metric_table, partial, render, short, thresholds, uncovered
+from quality_judge.pages import LANGUAGES, cut, metric_table, partial, render, thresholds, uncovered
 from quality_judge.profile import ScoreProfile
 from quality_judge.report_charts import View, duel, funnel, histogram, reliability, slice_chart, tradeoff
 
@@ -72,7 +72,7 @@ def render_report(data: ReportData) -> str:
         "checks": None if data.validation is None else _checks(data.validation),
         "judge": partial(data.judge),
         "origin": partial(data.provenance),
-        "thresholds": "; ".join(f"{name} ≥ {short(value)}" for name, value in marks),
+        "thresholds": "; ".join(f"{name} ≥ {cut(value)}" for name, value in marks),
     }
     return render("report.html.jinja", data.language, data=data, view=views)
 

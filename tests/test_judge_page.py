@@ -67,6 +67,15 @@ def test_thresholds_stand_with_what_they_promise():
         assert words in text[at : at + 80]
 
 
+def test_a_cut_that_holds_a_promise_is_shown_with_every_digit_and_one_that_holds_none_is_short():
+    judge, *rest = full()
+    cuts = {"certified": 0.780013, "best": 0.5650734347781702}
+    text = text_of(render_judge_page({**judge, "thresholds": cuts}, *rest))
+    assert text.count("0.780013") == 2
+    assert "0.5651" in text
+    assert "0.56507" not in text
+
+
 def test_metrics_slices_categories_labels_and_command_are_shown():
     text = text_of(render_judge_page(*full()))
     for words in ("0.812", "0.789", "forum", "not stated", "171", "apache-2.0", "en, zh", "--labels mine.jsonl"):
