@@ -219,7 +219,8 @@ def refuse_too_few(good: np.ndarray) -> None:
 def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels, np.ndarray]:
     """The scores under calibrations that did not see them, and for each labelled text a threshold that did not.
 
-    Groups are kept whole, unless a fold would then leave too few labels, or one class, to calibrate by.
+    Groups are kept whole, unless a fold would then leave too few labels, or one class, to calibrate by. The fold of the
+    only label of its class keeps the scores it has.
     """
     at = scored.flat.labelled
     good, usable = scored.flat.label[at] == 1, ~np.isnan(scored.raw[at])
@@ -227,9 +228,10 @@ def _cross_fitted(scored: ScoredLabels, labels: LabelSet) -> tuple[ScoredLabels,
     probability, thresholds = scored.probability.copy(), np.full(len(at), DEFAULT_THRESHOLD)
     for number in range(CALIBRATION_FOLDS):
         fit, test = (folds != number) & usable, folds == number
-        calibration = fit_platt(scored.raw[at[fit]], good[fit])
-        thresholds[test] = best_threshold(calibration.apply(scored.raw[at[fit]]), good[fit], metric="kappa")
-        probability[at[test]] = calibration.apply(scored.raw[at[test]])
+        if _calibrates(good[fit]):
+            calibration = fit_platt(scored.raw[at[fit]], good[fit])
+            thresholds[test] = best_threshold(calibration.apply(scored.raw[at[fit]]), good[fit], metric="kappa")
+            probability[at[test]] = calibration.apply(scored.raw[at[test]])
     return ScoredLabels(scored.flat, scored.raw, probability, scored.category_probability), thresholds
 
 
@@ -240,10 +242,14 @@ def _calibration_folds(flat: FlatLabels, labels: LabelSet, good: np.ndarray, usa
     groups = [of_text[at] for at in flat.labelled.tolist()]
     if len(set(groups)) >= CALIBRATION_FOLDS:
         folds = fold_indices(groups, good.tolist(), CALIBRATION_FOLDS, 0)
-        left = [good[(folds != number) & usable] for number in range(CALIBRATION_FOLDS)]
-        if all(len(rest) >= MIN_LABELS and rest.any() and not rest.all() for rest in left):
+        if all(_calibrates(good[(folds != number) & usable]) for number in range(CALIBRATION_FOLDS)):
             return folds
     return fold_indices([str(at) for at in range(len(good))], good.tolist(), CALIBRATION_FOLDS, 0)
+
+
+def _calibrates(good: np.ndarray) -> bool:
+    """Whether labels, bool (n,), are enough to fit a calibration to."""
+    return len(good) >= MIN_LABELS and bool(good.any()) and not good.all()
 
 
 def with_calibration(scored: ScoredLabels, calibration: Calibration) -> ScoredLabels:

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from dataclasses import dataclass
 from importlib import import_module
 
 BORN_SECONDS = 10.0
-LENGTH = struct.Struct(">Q")
 _asking: socket.socket | None = None  # inherited by the forks of the process that opened the nursery
 
 
@@ -78,16 +76,16 @@ def _started(module: str, arguments: Sequence[str]) -> Process:
 
 
 def _born(module: str, arguments: Sequence[str]) -> Process | None:
-    """None where there is no nursery, or it forks none within BORN_SECONDS."""
+    """A fork of the nursery; None where there is no nursery, or it forks none within BORN_SECONDS."""
     if _asking is None:
         return None
     line, other = socket.socketpair()
     line.settimeout(BORN_SECONDS)
-    said = json.dumps([module, list(arguments), sys.path, dict(os.environ)]).encode()
+    said = json.dumps([module, list(arguments), sys.path, dict(os.environ)])  # in ASCII, and one line
     try:
         with other:
             socket.send_fds(_asking, [b"1"], [other.fileno()])
-        line.sendall(LENGTH.pack(len(said)) + said)
+        line.sendall(f"{said}\n".encode())
         _, (handle,), *_ = socket.recv_fds(line, 1, 1)
     except (OSError, ValueError):
         line.close()
@@ -123,9 +121,8 @@ def _tend(asked: socket.socket) -> None:
 
 def _live(descriptor: int) -> None:
     """Runs what is asked for, the line in place of stdin and stdout."""
-    with socket.socket(fileno=descriptor) as line:
-        (size,) = LENGTH.unpack(_read(line, LENGTH.size))
-        module, arguments, path, environment = json.loads(_read(line, size))
+    with socket.socket(fileno=descriptor) as line, line.makefile("rb") as said:
+        module, arguments, path, environment = json.loads(said.readline())  # nothing follows until it is answered
         socket.send_fds(line, [b"1"], [os.pidfd_open(os.getpid())])
         for standard in (0, 1):
             os.dup2(line.fileno(), standard)
@@ -133,13 +130,3 @@ def _live(descriptor: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
     import_module(module).serve(*arguments)
-
-
-def _read(line: socket.socket, size: int) -> bytes:
-    parts = b""
-    while len(parts) < size:
-        part = line.recv(size - len(parts))
-        if not part:
-            raise EOFError("whoever asked has gone")
-        parts += part
-    return parts

@@ -266,6 +266,13 @@ def test_labels_under_one_prompt_too_are_measured_by_calibrations_that_did_not_s
     assert metrics["test"]["brier"] > same["brier"]
 
 
+def test_one_label_of_a_class_is_enough_to_calibrate_by(judge, scorer, tmp_path):
+    rows = [*[row for row in samples(60) if row.label][:19], next(row for row in samples(60) if not row.label)]
+    renewed, metrics = recalibrated(judge, scorer, labels_of(rows), tmp_path / "judge", Targets())
+    assert metrics["test"]["n"] == 20
+    assert renewed.spec.calibration
+
+
 @pytest.mark.parametrize("n", [60, 250])
 def test_fitting_platt_to_the_labels_that_certify_does_not_change_what_is_certified(n):
     """The certificate rests on the order of the scores, and Platt keeps it: the same rows are kept."""

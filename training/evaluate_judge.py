@@ -30,6 +30,7 @@ def main(options: Namespace) -> dict[str, Any]:
     least, most = dict(bar(text, "--min") for text in options.min), dict(bar(text, "--max") for text in options.max)
     local_path(options.output)
     judge, (labels, report) = load_judge(options.judge), clean_labels(load_labels(options.labels))
+    report.raise_for_nothing_left()
     scored = score_labels(load_scorer(judge), labels)
     test = measure(scored, threshold=judge.spec.threshold)
     metrics = {

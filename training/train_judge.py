@@ -5,8 +5,8 @@
 Label files may mix samples, preferences, rankings and category rows, as JSONL, JSON, Parquet or CSV. Without
 --test-labels a fifth of the labels is held out. A run that was killed goes on where it was when the same command is
 given again, and ends with the same judge. The last line on stdout is one JSON object.
-Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline, or its labels could not be audited.
-2: bad input.
+Exit 0: the judge is saved. 1: it is saved, but lies below its own best baseline, or its labels could not be audited; or
+training collapsed twice, and none is saved (the line has no `judge`). 2: bad input.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from quality_judge.evaluation import (
 from quality_judge.files import local_path, write_beside
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
-from quality_judge.labels import LabelSet, clean_labels, load_labels, split_labels
+from quality_judge.labels import LabelReport, LabelSet, clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline, unlike
 from quality_judge.programme import as_typed, frames, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Promises, Targets
@@ -61,13 +61,7 @@ def main(options: Namespace) -> dict[str, Any]:
     if options.suspects:
         local_path(options.suspects)
     config = load_judge_config(options.config, options.set)
-    labels = load_labels(options.labels)
-    # Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
-    held_out = clean_labels(load_labels(options.test_labels))[0] if options.test_labels else None
-    labels, report = clean_labels(labels, test=held_out)
-    report.raise_for_failures()
-    if held_out is None:
-        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=config.train.seed)
+    labels, held_out, report = parted_labels(options, seed=config.train.seed)
     for warning in report.warnings[:5]:
         tell(f"label warning: {warning}")
     unlabelled = drawn_texts(options, seed=config.train.seed)
@@ -113,6 +107,22 @@ def main(options: Namespace) -> dict[str, Any]:
         write_suspects(options.suspects, audit.lines(labels, include_text=options.include_text))
     found = summary(judge, metrics, allow=config.train.below_baseline == "allow")
     return found | {"ok": found["ok"] and (audit is not None or not options.suspects)}
+
+
+def parted_labels(options: Namespace, *, seed: int) -> tuple[LabelSet, LabelSet, LabelReport]:
+    """(labels to train on, held out, report of the first). Raises LabelError when either cannot serve.
+
+    Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
+    """
+    labels, held_out = load_labels(options.labels), None
+    if options.test_labels:
+        held_out, tested = clean_labels(load_labels(options.test_labels))
+        tested.raise_for_nothing_left()
+    labels, report = clean_labels(labels, test=held_out)
+    report.raise_for_failures()
+    if held_out is None:
+        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=seed)
+    return labels, held_out, report
 
 
 def promised(scored: ScoredLabels, targets: Targets) -> Promises | None:

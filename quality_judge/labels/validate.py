@@ -45,6 +45,14 @@ class LabelReport:
         if self.errors:
             raise LabelError("these labels cannot train a judge", self.errors)
 
+    def raise_for_nothing_left(self) -> None:
+        """Nothing, or a LabelError where no row is left to measure on."""
+        if not self.counts["kept"]:
+            raise LabelError(
+                f"none of {self.counts['rows']} rows is left to measure on: all contradict one another or are of no "
+                "use; settle them, or label others", self.warnings[:5],
+            )  # fmt: skip
+
     def to_dict(self) -> dict[str, int]:
         """Counts alone, for metrics and cards."""
         return {**self.counts, "errors": len(self.errors), "warnings": len(self.warnings)}

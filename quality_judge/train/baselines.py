@@ -38,21 +38,14 @@ class Answers:
 
 
 def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers | None]:
-    """The answers of each of NAMES; None for the zero-shot verdict of a base that writes nothing."""
+    """The answers of each of NAMES; None for the zero-shot verdict of a base that writes nothing, and for TF-IDF where
+    no text has two characters."""
     texts = read_for(fitted.encoding, held_out.completions)
     prompts = read_for(fitted.encoding, held_out.prompts)
     examples = fitted.examples
     everything = np.ones(len(examples), bool)
-    tfidf = make_union(
-        TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32, max_features=400_000),
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, max_features=200_000),
-    )  # fmt: skip
-    train_tfidf = sparse.csr_matrix(tfidf.fit_transform(examples.texts))
     answers: dict[str, Answers | None] = {
-        "tfidf_logistic": _answers(
-            fit_linear(train_tfidf, examples, everything, strength=TFIDF_STRENGTH),
-            sparse.csr_matrix(tfidf.transform(texts)),
-        ),
+        "tfidf_logistic": _tfidf(examples, texts),
         "frozen_base": _frozen(fitted, texts, prompts),
         "length_only": _answers(
             fit_linear(_length(examples.texts), examples, everything, strength=1.0), _length(texts)
@@ -60,6 +53,21 @@ def baseline_answers(fitted: Fitted, held_out: FlatLabels) -> dict[str, Answers 
         "zero_shot": _zero_shot(fitted, texts, prompts),
     }
     return answers
+
+
+def _tfidf(examples: Examples, texts: list[str]) -> Answers | None:
+    """Of the n-grams of characters and of words those that some training text has: single characters are no words."""
+    kinds = [
+        TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32, max_features=400_000),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, max_features=200_000),
+    ]  # fmt: skip
+    there = [kind for kind in kinds if any(map(kind.build_analyzer(), examples.texts))]
+    if not there:
+        return None
+    tfidf = make_union(*there)
+    known = sparse.csr_matrix(tfidf.fit_transform(examples.texts))
+    model = fit_linear(known, examples, np.ones(len(examples), bool), strength=TFIDF_STRENGTH)
+    return _answers(model, sparse.csr_matrix(tfidf.transform(texts)))
 
 
 def _zero_shot(fitted: Fitted, texts: list[str], prompts: list[str]) -> Answers | None:

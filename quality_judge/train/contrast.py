@@ -17,6 +17,7 @@ from quality_judge.train import losses
 from quality_judge.train.examples import Examples
 from quality_judge.train.forward import autocast, padded_ids
 from quality_judge.train.loop import DIVERGED, MAX_GRADIENT_NORM, Progress, warmed_up
+from quality_judge.train.parts import refuse_ended
 
 STEPS = 50
 TEXTS_OF_A_LABEL = 16  # in a batch
@@ -44,6 +45,7 @@ def contrast(
     schedule = warmed_up(optimiser, STEPS)
     model.eval()
     for step in range(STEPS):
+        refuse_ended()
         rows = np.concatenate([random.permutation(side)[:TEXTS_OF_A_LABEL] for side in sides])
         label = torch.from_numpy(examples.label[rows] > 0.5).to(device)
         optimiser.zero_grad(set_to_none=True)

@@ -117,17 +117,21 @@ def standardised(states: np.ndarray, among: np.ndarray | None = None) -> tuple[n
 
 
 def order_score(examples: Examples, raw: np.ndarray, among: np.ndarray) -> float:
-    """How well `raw` orders the texts where `among`: the mean of ROC AUC over labels and accuracy over pairs.
+    """How well `raw` orders the texts where `among`, in [0, 1]: ROC AUC over labels and accuracy over pairs.
 
-    A soft label counts as the verdict it leans to, and not at all where it is open.
+    Their mean, each weighed by the units it rests on, so that a handful of pairs does not outvote hundreds of labels;
+    .5 where nothing is known. A soft label counts as the verdict it leans to, and not at all where it is open.
     """
     rows, pairs = among & examples.decided, examples.pairs(among)
     parts = [
-        roc_auc(examples.label[rows] >= 0.5, raw[rows]) if rows.any() else None,
-        pair_accuracy(raw[pairs[:, 0]], raw[pairs[:, 1]]) if len(pairs) else None,
+        (roc_auc(examples.label[rows] >= 0.5, raw[rows]) if rows.any() else None, int(rows.sum())),
+        (
+            pair_accuracy(raw[pairs[:, 0]], raw[pairs[:, 1]]) if len(pairs) else None,
+            len(np.unique(examples.unit[pairs[:, 0]])),
+        ),
     ]
-    said = [part for part in parts if part is not None]
-    return float(np.mean(said)) if said else 0.5
+    said = [(score, units) for score, units in parts if score is not None]
+    return float(np.average([score for score, _ in said], weights=[units for _, units in said])) if said else 0.5
 
 
 def out_of_fold(

@@ -26,6 +26,7 @@ from quality_judge.train.forward import autocast, predicted
 from quality_judge.train.large import recompute_activations
 from quality_judge.train.objective import Objective, asks_reference
 from quality_judge.train.parallel import Peers, peers
+from quality_judge.train.parts import refuse_ended
 
 # Measured on 600 and 3,000 labels, see benchmarks/NOTES.md.
 LEARNING_RATE = {
@@ -86,6 +87,7 @@ def train_model(
         total = 0.0
         before = step = course.step
         for rows in islice(batches(examples, parts, size, random), steps - step):
+            refuse_ended()
             optimiser.zero_grad(set_to_none=True)
             warm = losses.warm_share(step, steps, warm_fraction=config.warm_fraction)
             weight = len(np.unique(examples.unit[rows])) / mean_units  # every unit pulls alike in any batch

@@ -8,8 +8,9 @@ taken up again trains as it began. It knows nothing of folds, labels or losses.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,11 @@ TAKEN_OF_KEPT = 2.0  # with gradients on their way, and the holes that freed blo
 COPIES_OF_TRAINED = 4  # weight, gradient, and two moments of AdamW
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 Trained = TypeVar("Trained")
+_PART = threading.local()
+
+
+class Ended(Exception):
+    """Another part has failed, or the run was interrupted."""
 
 
 def parts_at_once(model: ScalarModel, tokens: Ragged, *, texts: int, shared: int = 0) -> int:
@@ -84,8 +90,30 @@ def memory_bytes() -> int:
 def side_by_side(
     train: Callable[[int, ScalarModel], Trained], folds: list[int], models: list[ScalarModel]
 ) -> list[Trained]:
-    """What `train` gives for each fold and its model, trained at the same time in an equal share of the threads."""
+    """What `train` gives for each fold and its model, trained at the same time in an equal share of the threads.
+
+    What ends one of them, or interrupts all, ends the others at their next step (`refuse_ended`).
+    """
     workers = len(folds)
-    share = max(1, torch.get_num_threads() // workers)
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        return list(pool.map(train, folds, models))
+    share, ended = max(1, torch.get_num_threads() // workers), threading.Event()
+
+    def begin() -> None:
+        torch.set_num_threads(share)
+        _PART.ended = ended
+
+    with ThreadPoolExecutor(workers, initializer=begin) as pool:
+        futures = [pool.submit(train, fold, model) for fold, model in zip(folds, models, strict=True)]
+        try:
+            ready = wait(futures, return_when=FIRST_EXCEPTION).done
+            for future in ready:  # the one that failed before those that still train
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            ended.set()
+            raise
+
+
+def refuse_ended() -> None:
+    """Raises Ended where this thread trains a part whose result nobody waits for any more; asked at each step."""
+    if (ended := getattr(_PART, "ended", None)) is not None and ended.is_set():
+        raise Ended

@@ -99,12 +99,12 @@ def _calibrations(fitted: Fitted) -> tuple[int, dict[str, Any]]:
     examples = fitted.examples
     known = ~np.isnan(fitted.raw)
     at = np.flatnonzero(examples.decided & known)
-    good = examples.label[at] >= 0.5
+    good, same = examples.label[at] >= 0.5, examples.same[at]
     calibration, best = None, None
-    missing = labels_missing(int(good.sum()), int((~good).sum()))
+    missing = labels_missing(len(np.unique(same[good])), len(np.unique(same[~good])))
     if not missing:
         rows, verdict, weight = examples.verdicts(known)
-        fit = fit_calibration(fitted.raw[rows], verdict, weights=weight, texts=rows)
+        fit = fit_calibration(fitted.raw[rows], verdict, weights=weight, texts=examples.same[rows])
         calibration, best = fit.to_dict(), best_threshold(fit.apply(fitted.raw[at]), good, metric="kappa")
     categories = {}
     for index, name in enumerate(examples.category_names):

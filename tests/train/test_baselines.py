@@ -67,3 +67,20 @@ def test_baselines_learn_from_orders_and_mixtures_too(fitted, made, rows):
     for name, answer in baseline_answers(found, held_out).items():
         if name in ("tfidf_logistic", "frozen_base"):
             assert pair_accuracy(answer.raw[held_out.pairs[:, 0]], answer.raw[held_out.pairs[:, 1]]) > 0.8
+
+
+def test_texts_of_single_characters_have_n_grams_and_no_words(made, tiny_base):
+    dice = np.random.default_rng(0)
+    rows = [
+        Sample("", " ".join(dice.choice(list("好棒真" if line % 2 else "坏差假"), 6)), bool(line % 2))
+        for line in range(30)
+    ]
+    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="frozen"))
+    good, bad = baseline_answers(found, flatten(made.label_set(rows[:2])))["tfidf_logistic"].probability[[1, 0]]
+    assert good > 0.5 > bad
+
+
+def test_texts_of_one_character_have_no_n_grams_at_all(made, tiny_base):
+    rows = [Sample("", chr(0x4E00 + line), bool(line % 2)) for line in range(30)]
+    found = fit_judge(made.label_set(rows), made.judge_config(tiny_base("bert"), method="frozen"))
+    assert baseline_answers(found, flatten(made.label_set(rows[:2])))["tfidf_logistic"] is None

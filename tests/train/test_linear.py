@@ -131,12 +131,22 @@ def test_tied_texts_are_held_together_as_the_penalty_says(dice, width):
     assert distances[0] < 0.3 * distances[1]
 
 
-def test_order_score_is_the_mean_of_what_labels_and_pairs_say():
+def test_order_score_is_what_labels_and_pairs_say_each_by_how_many_there_are():
     examples = examples_of([1, 0, np.nan, np.nan], [0, 1, 2, 2], [0, 0, 0, 1])
-    assert order_score(examples, np.array([2.0, 1, 1, 2]), all_of(examples)) == 0.5
+    assert order_score(examples, np.array([2.0, 1, 1, 2]), all_of(examples)) == pytest.approx(2 / 3)
     assert order_score(examples, np.array([2.0, 1, 2, 1]), all_of(examples)) == 1
     assert order_score(examples, np.array([2.0, 1, 1, 2]), examples.labelled) == 1
     assert order_score(examples, np.zeros(4), np.zeros(4, bool)) == 0.5
+
+
+def test_a_handful_of_pairs_does_not_outvote_hundreds_of_labels():
+    labels = [1.0, 0.0] * 100
+    examples = examples_of([*labels, np.nan, np.nan], [*range(200), 200, 200], [0] * 201 + [1])
+    dice = np.random.default_rng(0)
+    knows = np.array([*labels, 0.0, 1.0]) + 0.3 * dice.normal(size=202) * (np.arange(202) < 200)
+    guesses = np.append(dice.normal(size=200), [1.0, 0.0])
+    assert order_score(examples, knows, all_of(examples)) > 0.95
+    assert order_score(examples, guesses, all_of(examples)) < 0.7
 
 
 def test_out_of_fold_no_text_is_scored_by_a_model_that_saw_its_fold():

@@ -13,7 +13,9 @@ from quality_judge.engine.scorer import load_scorer
 from quality_judge.engine.stacking import stacked
 from quality_judge.errors import JudgeError
 from quality_judge.judge import ADAPTER_FILE, GOLDEN_FILE, Judge, load_judge, save_judge
+from quality_judge.samples import CategoryRow
 from quality_judge.stats.calibration import Calibration
+from quality_judge.train.fit import fit_judge
 from quality_judge.train.forward import padded_ids
 from quality_judge.train.save import draft_judge
 
@@ -153,6 +155,14 @@ def test_orders_alone_give_a_judge_without_calibration_that_refuses_a_probabilit
     assert np.isnan(scores.probability).all()
     assert set(scores.codes()) == {"OK"}
     assert judge.spec.labels["missing_for_probability"] == 20
+
+
+def test_a_text_that_two_kinds_of_rows_judge_is_one_label_of_those_that_a_probability_needs(made, tiny_base, tmp_path):
+    samples = made.samples(12)
+    named = [CategoryRow("", row.completion, {"S1": not row.label}) for row in samples]
+    labels, config = made.label_set([*samples, *named]), made.judge_config(tiny_base("bert"), method="frozen")
+    spec = draft_judge(tmp_path, fit_judge(labels, config), config, labels).spec
+    assert (spec.labels["missing_for_probability"], spec.calibration) == (8, None)
 
 
 def test_rankings_with_a_cut_are_labels_enough_for_a_probability(drafted):

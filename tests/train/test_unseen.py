@@ -1,17 +1,20 @@
 """What a model in training says of unseen rows: at its best epoch, asked once, and in an equal share of the threads."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from quality_judge.bases import find_base
+from quality_judge.config import TrainConfig
 from quality_judge.engine.kinds import ScalarModel
 from quality_judge.engine.weights import hidden_size, load_body
 from quality_judge.errors import CheckFailed
 from quality_judge.train import adapters
 from quality_judge.train.forward import predicted
 from quality_judge.train.loop import TrainResult, train_model
-from quality_judge.train.parts import side_by_side
+from quality_judge.train.parts import refuse_ended, side_by_side
 from quality_judge.train.unseen import Unseen
 
 ROWS = np.arange(20, 32)
@@ -73,3 +76,24 @@ def test_parts_trained_at_the_same_time_share_the_threads(threads, workers, shar
     finally:
         torch.set_num_threads(before)
     assert found == [(fold, share) for fold in range(workers)]
+
+
+@pytest.mark.parametrize("error", [CheckFailed("collapsed"), KeyboardInterrupt()])
+def test_a_part_that_nobody_waits_for_any_more_ends_at_its_next_step(trained, error):
+    model, examples, _, _ = trained
+    steps = []
+
+    def train(fold, _):
+        if fold:
+            while not steps:
+                time.sleep(0.01)
+            raise error
+        return train_model(
+            model, examples, np.ones(len(examples), bool), config=TrainConfig(epochs=200, batch_size=2),
+            learning_rate=1e-5, develop=None, seed=0, progress=lambda step, *_: steps.append(step),
+        )  # fmt: skip
+
+    with pytest.raises(type(error)):
+        side_by_side(train, [0, 1], [model, None])
+    assert steps[-1] < 200 * len(examples) // 4
+    side_by_side(lambda *_: refuse_ended(), [0, 1], [None, None])  # it is over with those

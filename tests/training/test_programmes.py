@@ -298,6 +298,20 @@ def test_test_labels_of_one_class_promise_nothing_and_say_so(programme, files, t
     assert "are all of one class" in complaint
 
 
+def test_test_labels_that_all_contradict_one_another_are_refused_before_anything_is_trained(
+    programme, trained, files, tmp_path
+):
+    tied = jsonl(tmp_path / "tied.jsonl", [{"completion": "One text.", "label": label} for label in (True, False)])
+    asked = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", tied)
+    code, said, _ = programme("train_judge", *asked, "--output", tmp_path / "judge")
+    assert (code, said["error"], said["retry"]) == (2, "LabelError", False)
+    assert "none of 2 rows is left to measure on" in said["message"]
+    asked = ("--judge", trained[1], "--labels", tied, "--output", tmp_path / "metrics.json")
+    code, said, _ = programme("evaluate_judge", *asked)
+    assert (code, said["error"]) == (2, "LabelError")
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_labels_that_all_stand_in_the_test_labels_are_said_to(programme, files, tmp_path):
     arguments = ("--config", files["tiny"], "--labels", files["train"], "--test-labels", files["train"])
     code, _, complaint = programme("train_judge", *arguments, "--output", tmp_path / "judge")
