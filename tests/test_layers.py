@@ -97,7 +97,8 @@ def test_programmes_are_never_packages_and_import_no_other_programme(folder):
 
 def loaded_by(statement):
     """Which heavy libraries are loaded after `statement` in a fresh interpreter."""
-    code = f"{statement}; import sys; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
+    looked_for = {*HEAVY, "scipy.stats"}
+    code = f"{statement}; import sys; print(*sorted({looked_for!r} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(out.stdout.split())
 
@@ -117,4 +118,4 @@ def test_the_judge_and_what_stands_beside_it_need_neither_torch_nor_spark():
 def test_scoring_needs_nothing_of_training():
     loaded = loaded_by("import quality_judge.engine.scorer")
     assert "torch" in loaded
-    assert not loaded & {"peft", "sklearn", "trl", "pyspark", "pandas"}
+    assert not loaded & {"peft", "sklearn", "trl", "pyspark", "pandas", "scipy.stats"}

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from scipy.stats import beta
-
 from quality_judge.errors import InputError, unknown
 
 Guaranteed = Literal["precision", "recall", "npv"]
@@ -153,13 +151,19 @@ def clopper_pearson(errors: int, n: int, confidence: float) -> tuple[float, floa
     if not 0 <= errors <= n or n < 1:
         raise InputError(f"{errors} errors among {n} rows; expected 0 <= errors <= rows and at least one row")
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, errors, n - errors + 1)) if errors else 0.0
-    return low, float(beta.ppf(1 - tail, errors + 1, n - errors)) if errors < n else 1.0
+    low = _beta_quantile(tail, errors, n - errors + 1) if errors else 0.0
+    return low, _beta_quantile(1 - tail, errors + 1, n - errors) if errors < n else 1.0
 
 
 def lower_bound(errors: int, n: int, confidence: float) -> float:
     """The exact one-sided lower bound of the share that is no error, after `errors` in `n`; 0 without rows."""
-    return 1 - float(beta.ppf(confidence, errors + 1, n - errors)) if errors < n else 0.0
+    return 1 - _beta_quantile(confidence, errors + 1, n - errors) if errors < n else 0.0
+
+
+def _beta_quantile(share: float, a: int, b: int) -> float:
+    from scipy.stats import beta  # most of what a worker would spend on imports, and it bounds nothing
+
+    return float(beta.ppf(share, a, b))
 
 
 def floor3(value: float) -> str:

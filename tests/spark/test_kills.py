@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = Path(__file__).resolve().parent / "faulty"
 SHARDS = 10
-ROWS = 600
+ROWS = 200
 KILLED = -9
 POINTS = {  # where the run is killed: rows that may be scored again because of it, in shards
     "planning": "quality_judge.spark.run:cut:before:1",
@@ -39,6 +39,10 @@ SOAK = int(os.environ.get("QUALITY_JUDGE_SOAK", "0"))  # kill -9 at that many mo
 
 def text_of(i):
     return f"Water boils at a lower temperature on mountain number {i} because the air presses less. " * (1 + i % 5)
+
+
+def table_of(rows):
+    return pa.table({"id": range(rows), "text": [text_of(i) for i in range(rows)]})
 
 
 def scored_in_a_process(judge, corpus, output, *options, kill=None):
@@ -76,10 +80,10 @@ class Reader(threading.Thread):
 def test_whatever_the_moment_of_kill_9_the_next_run_ends_with_the_undisturbed_result(spark, judge, run_job, tmp_path):
     corpus, output = tmp_path / "corpus", tmp_path / "out"
     corpus.mkdir()
-    pq.write_table(pa.table({"id": range(20), "text": [text_of(i) for i in range(20)]}), corpus / "rows.parquet")
+    pq.write_table(table_of(20), corpus / "rows.parquet")
     assert run_job("score_corpus", judge=judge.folder, input=corpus, output=output)[0] == 0
     old = content(output)
-    pq.write_table(pa.table({"id": range(ROWS), "text": [text_of(i) for i in range(ROWS)]}), corpus / "rows.parquet")
+    pq.write_table(table_of(ROWS), corpus / "rows.parquet")
     code, undisturbed, _ = run_job("score_corpus", judge=judge.folder, input=corpus, output=tmp_path / "calm")
     assert (code, undisturbed["rows"]) == (0, ROWS)
     reader = Reader(spark, output)
@@ -101,7 +105,7 @@ def test_whatever_the_moment_of_kill_9_the_next_run_ends_with_the_undisturbed_re
     assert 5 <= left["50%"] <= 7
     assert left["90%"] >= 9
     assert set(reader.seen) == {20, ROWS}
-    assert len(reader.seen) >= 200
+    assert len(reader.seen) >= 50
     assert len(reader.failed) <= 1, reader.failed  # it listed the old files and opened them after the one switch
 
 
@@ -175,12 +179,13 @@ def process_tree(pid):
 def test_an_executor_that_is_killed_costs_no_row(judge, tmp_path):
     """On a cluster of two executor processes, one of which gets SIGKILL while it scores."""
     home, corpus, output = tmp_path / "home", tmp_path / "corpus", tmp_path / "out"
+    rows = 600  # an executor is seen at its second shard before that ends
     home.mkdir()
     corpus.mkdir()
     installed = Path(find_spec("pyspark").origin).parent
     for name in ("bin", "jars", "python", "sbin"):
         (home / name).symlink_to(installed / name)
-    pq.write_table(pa.table({"id": range(ROWS), "text": [text_of(i) for i in range(ROWS)]}), corpus / "rows.parquet")
+    pq.write_table(table_of(rows), corpus / "rows.parquet")
     settings = {"spark.executorEnv.PYTHONPATH": ROOT, "spark.ui.enabled": "false", "spark.log.level": "ERROR"}
     words = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
     submit = ["--master", "local-cluster[2,1,1024]", *words, "pyspark-shell"]
@@ -202,8 +207,8 @@ def test_an_executor_that_is_killed_costs_no_row(judge, tmp_path):
     finally:
         run.kill()
     said = json.loads(out.splitlines()[-1])
-    assert (run.returncode, said["rows"]) == (0, ROWS), log.read_text()[-3000:]
-    assert [row["id"] for row in sorted(pq.read_table(output).to_pylist(), key=lambda row: row["id"])] == [*range(ROWS)]
+    assert (run.returncode, said["rows"]) == (0, rows), log.read_text()[-3000:]
+    assert sorted(pq.read_table(output).column("id").to_pylist()) == [*range(rows)]
 
 
 def executor_that_scores(run, folder):
@@ -225,7 +230,7 @@ def test_soak_kill_9_at_any_moment(spark, judge, run_job, tmp_path):
     """Each run is killed at a moment drawn by chance; every third is left to its end and must be undisturbed."""
     corpus, output, chance = tmp_path / "corpus", tmp_path / "out", random.Random(5)
     corpus.mkdir()
-    pq.write_table(pa.table({"id": range(ROWS), "text": [text_of(i) for i in range(ROWS)]}), corpus / "rows.parquet")
+    pq.write_table(table_of(ROWS), corpus / "rows.parquet")
     assert run_job("score_corpus", judge=judge.folder, input=corpus, output=tmp_path / "calm")[0] == 0
     calm, killed, seconds = content(tmp_path / "calm"), 0, 40.0
     while killed < SOAK:
