@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -38,7 +39,20 @@ def demo_lines(language):
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory, packaged_base):
+def first_layer(tmp_path_factory, packaged_base):
+    """A base of the first of six layers of the packaged one: what it gives is real, for a sixth of the products."""
+    from transformers import AutoModel
+
+    folder = tmp_path_factory.mktemp("first-layer")
+    model = AutoModel.from_pretrained(packaged_base.folder, num_hidden_layers=1)
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(packaged_base.folder / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory, first_layer):
     """A judge with a frozen base, trained on some of the demo labels."""
     from quality_judge.config import conf_folder, load_judge_config
     from quality_judge.labels import load_labels
@@ -48,7 +62,7 @@ def judge(tmp_path_factory, packaged_base):
     folder = tmp_path_factory.mktemp("judge")
     lines = [line for language in ("en", "zh") for line in demo_lines(language)[:LABELS_OF_EACH]]
     (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    quick = ["train.method=frozen", "train.folds=2", "max_tokens=96"]
+    quick = [f"base={first_layer}", "train.method=frozen", "train.folds=2", "max_tokens=96"]
     config = load_judge_config(conf_folder() / "judges" / "demo.yaml", quick)
     labels = load_labels([str(folder / "labels.jsonl")])
     return draft_judge(folder, fit_judge(labels, config), config, labels)
