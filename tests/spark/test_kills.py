@@ -105,7 +105,7 @@ def test_whatever_the_moment_of_kill_9_the_next_run_ends_with_the_undisturbed_re
     assert 5 <= left["50%"] <= 7
     assert left["90%"] >= 9
     assert set(reader.seen) == {20, ROWS}
-    assert len(reader.seen) >= 50
+    assert len(reader.seen) >= 200
     assert len(reader.failed) <= 1, reader.failed  # it listed the old files and opened them after the one switch
 
 
