@@ -13,7 +13,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # Jobs of a few hundred rows end before Java's second compiler has paid for itself: a sixth of their time.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
-# Two processes that each compute with every core wait for each other's threads: twice the processor time of one each.
+# Two processes whose OpenBLAS takes every core wait for each other's threads: twice the processor time of one each.
 os.environ.setdefault(
     "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 )

@@ -52,20 +52,28 @@ def first_layer(tmp_path_factory, packaged_base):
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory, first_layer):
-    """A judge with a frozen base, trained on some of the demo labels."""
+def fit_quickly(tmp_path_factory):
+    """A function from a base to a judge on it, which stays frozen, trained on some of the demo labels."""
     from quality_judge.config import conf_folder, load_judge_config
     from quality_judge.labels import load_labels
     from quality_judge.train.fit import fit_judge
     from quality_judge.train.save import draft_judge
 
-    folder = tmp_path_factory.mktemp("judge")
-    lines = [line for language in ("en", "zh") for line in demo_lines(language)[:LABELS_OF_EACH]]
-    (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    quick = [f"base={first_layer}", "train.method=frozen", "train.folds=2", "max_tokens=96"]
-    config = load_judge_config(conf_folder() / "judges" / "demo.yaml", quick)
-    labels = load_labels([str(folder / "labels.jsonl")])
-    return draft_judge(folder, fit_judge(labels, config), config, labels)
+    def fit(base):
+        folder = tmp_path_factory.mktemp("judge")
+        lines = [line for language in ("en", "zh") for line in demo_lines(language)[:LABELS_OF_EACH]]
+        (folder / "labels.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        quick = [f"base={base}", "train.method=frozen", "train.folds=2", "max_tokens=96"]
+        config = load_judge_config(conf_folder() / "judges" / "demo.yaml", quick)
+        labels = load_labels([str(folder / "labels.jsonl")])
+        return draft_judge(folder, fit_judge(labels, config), config, labels)
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def judge(fit_quickly, first_layer):
+    return fit_quickly(first_layer)
 
 
 @pytest.fixture

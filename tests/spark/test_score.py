@@ -28,6 +28,17 @@ HAS_SHELL = all(importlib.util.find_spec(f"quality_judge.{name}") for name in ("
 
 
 @pytest.fixture(scope="module")
+def judge(fit_quickly, packaged_base):
+    """A judge on the packaged base as it is: its bits are what users get."""
+    return fit_quickly(packaged_base.id)
+
+
+@pytest.fixture(scope="module")
+def scorer(judge):
+    return load_scorer(judge, threads=1)
+
+
+@pytest.fixture(scope="module")
 def inline(scorer, texts):
     """(score, raw, code, flags) of each text, scored at once in this process."""
     return told(scorer.score(texts))

@@ -19,16 +19,6 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "spark"
 
 
-@pytest.fixture
-def recorded():
-    """The archive in this user's own cache, where `make test` has put it before the tests; recorded where it is not."""
-    try:
-        return Path(startup.make_startup_archive()["archive"])
-    except CheckFailed as error:
-        assert "OpenJDK" in str(error)  # noqa: PT017  any other failure is one of ours
-        pytest.skip("this Java writes no archive of its classes")
-
-
 def archive(cache, content=b"classes", *, size=None, mode=0o600):
     path = cache / f"{startup._key()}-{len(content) if size is None else size}.jsa"
     path.write_bytes(content)
@@ -74,10 +64,12 @@ def test_where_a_group_may_write_to_what_one_makes_the_cache_is_still_one_for_pa
 
 
 @pytest.mark.slow
-def test_a_job_loads_spark_from_the_archive_and_runs_all_the_same_when_it_is_damaged(
-    recorded, cache, tmp_path, monkeypatch
-):
-    path, dice = archive(cache, recorded.read_bytes()), random.Random(3)
+def test_a_job_loads_spark_from_the_archive_and_runs_all_the_same_when_it_is_damaged(cache, tmp_path, monkeypatch):
+    try:
+        made = startup.make_startup_archive()
+    except CheckFailed as error:
+        assert "OpenJDK" in str(error)  # noqa: PT017  any other failure is one of ours
+        pytest.skip("this Java writes no archive of its classes")
     log = tmp_path / "classes"
     given = os.environ[startup.VARIABLE]
     monkeypatch.setenv(startup.VARIABLE, f"{given} -Xlog:class+load:file={log}")
@@ -85,6 +77,7 @@ def test_a_job_loads_spark_from_the_archive_and_runs_all_the_same_when_it_is_dam
     written = re.findall(r"\] (org\.apache\.spark\.[\w.$]+) source: (shared objects file)?", log.read_text())
     shared = [bool(found) for name, found in written if "$$Lambda" not in name]
     assert sum(shared) > 0.9 * len(shared) > 1000
+    path, dice = Path(made["archive"]), random.Random(3)
     content = bytearray(path.read_bytes())
     for _ in range(20):
         content[dice.randrange(len(content) // 10, len(content))] ^= 255
