@@ -25,17 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from contest import processor
-from rows import corpus_folder, texts_of
+from rows import SHORT_LABELS, corpus_folder, judge_of_demo_labels, texts_of
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from quality_judge.bases import find_base
-from quality_judge.config import conf_folder, load_judge_config
-from quality_judge.demo import demo_labels
 from quality_judge.judge import Judge, load_judge
-from quality_judge.labels import clean_labels, load_labels
 from quality_judge.scores import CODE_COLUMN, OK, RAW_COLUMN
-from quality_judge.train.fit import fit_judge
-from quality_judge.train.save import draft_judge
 
 FEWER_ROWS = 10_000
 TEXTS = 2_000
@@ -47,8 +42,8 @@ FIELDS = {"VmHWM": "resident", "RssAnon": "private"}
 TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def stub_judge(scratch: Path) -> Judge:
-    """A judge on the demo's labels whose base is tiny and random."""
+def stub_judge(scratch: Path, *, most: int | None = None) -> Judge:
+    """A judge on the demo's labels, or the first `most`, whose base is tiny and random."""
     folder = scratch / "base"
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     tokenizer = AutoTokenizer.from_pretrained(find_base(TOKENIZER).folder)
@@ -56,9 +51,7 @@ def stub_judge(scratch: Path) -> Judge:
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     settings = [f"base={folder}", "train.method=frozen", "train.below_baseline=allow"]
-    config = load_judge_config(conf_folder() / "judges" / "default.yaml", settings)
-    labels, _ = clean_labels(load_labels(demo_labels()))
-    return load_judge(draft_judge(scratch / "judge", fit_judge(labels, config), config, labels).folder)
+    return judge_of_demo_labels(scratch / "judge", settings, most=most)
 
 
 def write_corpus(folder: Path, texts: list[str], rows: int) -> None:
@@ -136,7 +129,7 @@ def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         texts = [text[:CHARACTERS] for text in texts_of(corpus_folder(None, scratch), TEXTS)]
-        judge, peaks = stub_judge(scratch), []
+        judge, peaks = stub_judge(scratch, most=SHORT_LABELS if options.short else None), []
         for rows in (options.fewer, options.rows):
             write_corpus(scratch / str(rows), texts, rows)
             peaks.append(in_its_own_process(judge.folder, scratch / str(rows)))
@@ -155,7 +148,7 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rows", type=int, default=1_000_000)
     arguments.add_argument("--fewer", type=int, default=FEWER_ROWS)
-    arguments.add_argument("--short", action="store_true", help="2,000 and 20,000 rows")
+    arguments.add_argument("--short", action="store_true", help=f"200 and 2,000 rows, {SHORT_LABELS} labels")
     arguments.add_argument("--output", type=Path, default=Path(__file__).parent / "memory.json")
     arguments.add_argument("--judge", type=Path, help=argparse.SUPPRESS)
     arguments.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
@@ -164,5 +157,5 @@ if __name__ == "__main__":
         print(json.dumps(measured(chosen.judge, chosen.corpus)))
     else:
         if chosen.short:
-            chosen.fewer, chosen.rows = 2_000, 20_000
+            chosen.fewer, chosen.rows = 200, 2_000
         main(chosen)

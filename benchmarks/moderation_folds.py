@@ -27,7 +27,7 @@ from training import DATA, HERE, our_answers
 FILES = [DATA / "openai_moderation" / name for name in ("train.jsonl", "test.jsonl")]
 SETTINGS = ["train.below_baseline=allow"]
 Metric: TypeAlias = Callable[[np.ndarray, np.ndarray], float | None]
-SHORT_ROWS, SHORT_SETTINGS = 120, [*SETTINGS, "train.method=frozen"]
+SHORT_ROWS, SHORT_SETTINGS = 120, [*SETTINGS, "train.method=frozen", "max_tokens=64"]
 
 
 def decided_rows(most: int | None) -> LabelSet:
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--folds", type=int, default=5)
     arguments.add_argument("--output", type=Path, default=HERE / "moderation_folds.json")
-    arguments.add_argument("--short", action="store_true", help=f"{SHORT_ROWS} rows, the base not trained")
+    arguments.add_argument("--short", action="store_true", help=f"{SHORT_ROWS} rows cut short, the base not trained")
     if not DATA.is_dir():
         sys.exit(f"{DATA} is not there, and the labels are in no package")
     main(arguments.parse_args())

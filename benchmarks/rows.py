@@ -10,11 +10,12 @@ import pyarrow.dataset as ds
 from quality_judge.config import conf_folder, load_judge_config
 from quality_judge.demo import demo_labels, gather_corpus
 from quality_judge.judge import Judge, load_judge
-from quality_judge.labels import clean_labels, load_labels
+from quality_judge.labels import LabelSet, clean_labels, load_labels
 from quality_judge.train.fit import fit_judge
 from quality_judge.train.save import draft_judge
 
 SHARED_CORPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
+SHORT_LABELS = 100
 
 
 def corpus_folder(given: Path | None, scratch: Path) -> Path:
@@ -32,10 +33,14 @@ def texts_of(corpus: Path, rows: int, seed: int = 0) -> list[str]:
     return [column[index] for index in chosen]
 
 
-def frozen_judge(folder: Path) -> Judge:
-    """A judge on the demo's labels with a frozen MiniLM: the forward pass costs the same as for any other."""
-    config = load_judge_config(
-        conf_folder() / "judges" / "default.yaml", ["train.method=frozen", "train.surface=false"]
-    )
+def judge_of_demo_labels(folder: Path, settings: list[str], *, most: int | None = None) -> Judge:
+    """A judge fitted as any other, with `settings` over the default ones, on the demo's labels or the first `most`."""
+    config = load_judge_config(conf_folder() / "judges" / "default.yaml", settings)
     labels, _ = clean_labels(load_labels(demo_labels()))
+    labels = LabelSet.of(labels.rows()[:most], labels.origins()[:most])
     return load_judge(draft_judge(folder, fit_judge(labels, config), config, labels).folder)
+
+
+def frozen_judge(folder: Path, *, most: int | None = None) -> Judge:
+    """A judge with a frozen MiniLM: the forward pass costs the same as for any other."""
+    return judge_of_demo_labels(folder, ["train.method=frozen", "train.surface=false"], most=most)

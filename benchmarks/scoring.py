@@ -31,7 +31,7 @@ from contender import Ids, torch_model
 from contest import Contender, environment, installed, processor
 from limits import flops, matmul_peak, shape_of
 from prefix_reuse import BASE, untrained_judge
-from rows import corpus_folder, frozen_judge, texts_of
+from rows import SHORT_LABELS, corpus_folder, frozen_judge, texts_of
 from scoring_table import write_chart, write_table
 
 from quality_judge.engine.gguf import ready_base
@@ -169,7 +169,7 @@ def scalar_entry(corpus: Path, scratch: Path, options: argparse.Namespace) -> di
     """The contest over a scalar judge on a frozen MiniLM."""
     texts = texts_of(corpus, options.rows)
     task = task_of(scratch / "minilm", texts)
-    Path(frozen_judge(task / "made").folder).rename(task / "judge")
+    Path(frozen_judge(task / "made", most=SHORT_LABELS if options.short else None).folder).rename(task / "judge")
     if set(options.names) & set(PEERS):
         export(task, options.peer_python)
     return race(task, options.names, texts, options)
