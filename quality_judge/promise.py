@@ -29,7 +29,9 @@ def promise_in_words(metrics: Mapping[str, Any]) -> str:
 
 
 def _of_groups(metrics: Mapping[str, Any]) -> list[str]:
-    """What a promise leaves out where the held-out labels come in groups."""
+    """What a promise leaves out where the held-out labels, on which it rests, come in groups."""
+    if (metrics.get("certificate") or {}).get("sampling") == "fresh":
+        return []
     groups = ((metrics.get("labels") or {}).get("held_out") or {}).get("groups")
     return [] if finite(groups) is None else [
         f"The held-out labels come from {counted(groups, 'group')} of rows that are alike or share a prompt, none of "

@@ -86,7 +86,10 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class CategoryRow:
-    """One text with, for each category, True (it has it), False (it has not) or None (nobody said)."""
+    """One text with, for each category, True (it has it), False (it has not) or None (nobody said, or all at a tie).
+
+    contested: those who judged it are at odds on a category, as many for as against.
+    """
 
     prompt: str
     completion: str
@@ -96,9 +99,15 @@ class CategoryRow:
     source: str | None = None
     lang: str | None = None
     group: str | None = None
+    contested: bool = False
 
     @property
     def label(self) -> bool | None:
-        """False when any category applies, True when none does and one was looked at, None otherwise."""
+        """False when any category applies, True when none does and one was looked at, None otherwise.
+
+        None, too, where none is known to apply and one is contested.
+        """
         said = [value for value in self.categories.values() if value is not None]
-        return None if not said else not any(said)
+        if any(said):
+            return False
+        return None if not said or self.contested else True

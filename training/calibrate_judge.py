@@ -42,7 +42,7 @@ def main(options: Namespace) -> dict[str, Any]:
         judge, promise = certified_fresh(judge, drawing, labels, options.output, targets, command=as_typed())
         said = {"message": promise.keep.message}
     else:
-        labels, report = clean_labels(labels)
+        labels, report = clean_labels(labels, measuring=True)
         report.raise_for_failures()
         scorer = load_scorer(judge)
         judge, metrics = recalibrated(judge, scorer, labels, options.output, targets, command=as_typed())

@@ -36,7 +36,7 @@ def main(options: Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     refuse_existing(options.output)
     config = load_judge_config(options.config, options.set)
-    experts = clean_labels(load_labels(options.labels))[0] if options.labels else None
+    experts = clean_labels(load_labels(options.labels), measuring=True)[0] if options.labels else None
     if experts is not None:  # before hours go into training
         flat = flatten(experts)
         refuse_too_few(flat.label[flat.labelled] == 1)

@@ -29,7 +29,7 @@ from quality_judge.programme import parser, run
 def main(options: Namespace) -> dict[str, Any]:
     """Scores the labels with both judges, chooses the band, writes the cascade; returns the summary."""
     refuse_existing(options.output)
-    labels, report = clean_labels(load_labels(options.labels))
+    labels, report = clean_labels(load_labels(options.labels), measuring=True)
     report.raise_for_failures()
     scorers = [load_scorer(load_judge(folder)) for folder in (options.cheap, options.large)]
     targets = {"precision": options.target_precision, "recall": options.target_recall}

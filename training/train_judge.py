@@ -36,7 +36,7 @@ from quality_judge.evaluation import (
 from quality_judge.files import local_path, write_beside
 from quality_judge.judge import refuse_existing
 from quality_judge.judge_spec import MISSING_LABELS
-from quality_judge.labels import LabelReport, LabelSet, clean_labels, load_labels, split_labels
+from quality_judge.labels import LabelReport, LabelSet, as_measured, clean_labels, load_labels, split_labels
 from quality_judge.metrics_file import best_baseline, unlike
 from quality_judge.programme import as_typed, frames, parser, progress_bars, run, tell
 from quality_judge.stats.certificate import Promises, Targets
@@ -112,17 +112,18 @@ def main(options: Namespace) -> dict[str, Any]:
 def parted_labels(options: Namespace, *, seed: int) -> tuple[LabelSet, LabelSet, LabelReport]:
     """(labels to train on, held out, report of the first). Raises LabelError when either cannot serve.
 
-    Copies are settled first, so that a held-out text is measured once, by what its annotators say together.
+    Copies are settled first, so that a held-out text is measured once, by what the majority of its annotators says.
     """
     labels, held_out = load_labels(options.labels), None
     if options.test_labels:
-        held_out, tested = clean_labels(load_labels(options.test_labels))
+        held_out, tested = clean_labels(load_labels(options.test_labels), measuring=True)
         tested.raise_for_nothing_left()
-    labels, report = clean_labels(labels, test=held_out)
+    cleaned, report = clean_labels(labels, test=held_out)
     report.raise_for_failures()
     if held_out is None:
-        labels, held_out = split_labels(labels, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=seed)
-    return labels, held_out, report
+        cleaned, drawn = split_labels(cleaned, [1 - HELD_OUT_SHARE, HELD_OUT_SHARE], seed=seed)
+        held_out = as_measured(drawn, labels)
+    return cleaned, held_out, report
 
 
 def promised(scored: ScoredLabels, targets: Targets) -> Promises | None:

@@ -102,7 +102,7 @@ def _contest(store: Store, version: str, current: str | None, labels: list[Path]
             held = None
         if held is None:
             return None
-        return contest(candidate, held, labels=clean_labels(load_labels(labels))[0] if labels else None)
+        return contest(candidate, held, labels=clean_labels(load_labels(labels), measuring=True)[0] if labels else None)
 
 
 def _fetched(store: Store, version: str, folder: Path) -> Judge:

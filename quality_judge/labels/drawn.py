@@ -57,11 +57,11 @@ class Drawing:
     def regions(self, labels: LabelSet) -> tuple[Region, Region | None]:
         """What was found on the kept and, where rows of it were drawn, on the dropped side.
 
-        Of several experts the likelier verdict counts, as in training; a tie counts as not labelled. Raises LabelError
-        when no label is of a drawn text.
+        Of several experts the verdict of the majority counts; a tie counts as not labelled. Raises LabelError when no
+        label is of a drawn text.
         """
         said: dict[Text, set[bool]] = {}
-        for row in clean_labels(labels)[0].rows():
+        for row in clean_labels(labels, measuring=True)[0].rows():
             label = label_of(row)
             if isinstance(row, Sample | CategoryRow) and label is not None:
                 said.setdefault(_alike((row.prompt, row.completion)), set()).add(label)

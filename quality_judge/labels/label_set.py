@@ -127,8 +127,8 @@ def completions_of(row: Row) -> tuple[str, ...]:
 
 def _digest(row: Row) -> bytes:
     said = {name: getattr(row, name) for name in row.__slots__}
-    for name in ("probability", "group"):  # a set has the hash that it had before rows could say so
-        if said.get(name, 0.0) is None:
+    for name, unsaid in (("probability", None), ("group", None), ("contested", False)):
+        if said.get(name, 0.0) is unsaid:  # a set has the hash that it had before rows could say so
             del said[name]
     if isinstance(row, CategoryRow):  # Parquet fills in every category of the file, so null is the same as absent
         said["categories"] = {name: value for name, value in row.categories.items() if value is not None}

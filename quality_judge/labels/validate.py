@@ -1,6 +1,6 @@
 """What is wrong or doubtful in a set of labels: duplicates, contradictions, leaks into a test set, imbalance.
 
-`clean_labels` settles them as training needs it, and its report says how; `check_labels` is that report alone.
+`clean_labels` settles them as training or measuring needs it, and its report says how; `check_labels` is that alone.
 It does not know where labels come from (`load`) nor how they are split (`split`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeVar
@@ -67,8 +67,10 @@ def check_labels(labels: LabelSet, *, test: LabelSet | None = None) -> LabelRepo
     return clean_labels(labels, test=test)[1]
 
 
-def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[LabelSet, LabelReport]:
-    """The labels to train on, and the report. `test` itself is never changed.
+def clean_labels(
+    labels: LabelSet, *, test: LabelSet | None = None, measuring: bool = False
+) -> tuple[LabelSet, LabelReport]:
+    """The labels to train on or, with `measuring`, to measure on, and the report. `test` itself is never changed.
 
     Rows with a text that also stands in `test` under the same prompt are left out (equal after NFKC, white space and
     case), those with nearly the same long text under any prompt, and those of a group that stands in `test`. Then
@@ -76,8 +78,10 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     once for a verdict and each anonymous row once; at a tie all copies are left out. Where named annotators share
     samples, each counts for what they are worth instead (Dawid & Skene), and the kept sample carries P(good); what
     somebody judged alone is overruled only where they tell good from bad hardly better than a coin.
-    Categories are merged one by one, and a tied one becomes None. A text that a ranking puts in two places leaves that
-    ranking.
+    Measuring goes by the majority all the same, for what two who disagree are worth is a guess that can take nearly
+    every split for good, and a promise with it; only those who hardly beat a coin have no vote on samples.
+    Categories are merged one by one; a tied one becomes None, and the row `contested`. A text that a ranking puts in
+    two places leaves that ranking.
     """
     settled = _Settled(list(labels.rows()), labels.origins())
     leaked = settled.leave_out_leaks(test or LabelSet())
@@ -89,7 +93,10 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     groups = list(statements.values())
     consensus = find_consensus([[settled.rows[index] for index in copies] for copies in groups])
     for number, copies in enumerate(groups):
-        settled.settle(copies, probability=consensus.probability.get(number))
+        if measuring:
+            settled.settle_by_vote(copies, distrusted=consensus.agreement.distrusted)
+        else:
+            settled.settle(copies, probability=consensus.probability.get(number))
     kept = sorted(settled.kept.items())
     cleaned = LabelSet.of([row for _, row in kept], [settled.origins[index] for index, _ in kept])
     counts = {**labels.counts(), **{name: settled.counts[name] for name in COUNTED}, "kept": len(cleaned)}
@@ -98,6 +105,7 @@ def clean_labels(labels: LabelSet, *, test: LabelSet | None = None) -> tuple[Lab
     return cleaned, LabelReport(_errors(cleaned, leaks=counts["leaks"]), tuple(warnings), counts, consensus.agreement)
 
 
+WRONG_ELSEWHERE = "its annotators are mostly wrong on rows that others judged; left out"
 COUNTED = ("duplicates", "contradictions", "outvoted", "tied", "leaks", "repeated")
 
 
@@ -163,6 +171,15 @@ class _Settled:
         else:
             self.settle_verdicts(copies)
 
+    def settle_by_vote(self, copies: list[int], *, distrusted: Collection[str]) -> None:
+        """Keep one of the rows by majority, or none; on samples the distrusted have no vote."""
+        heard = [at for at in copies if not isinstance(row := self.rows[at], Sample) or row.annotator not in distrusted]
+        self.counts["outvoted"] += len(copies) - len(heard)
+        if heard:
+            self.settle(heard, probability=None)
+        else:
+            self.remarks.append((copies[0], WRONG_ELSEWHERE))
+
     def settle_verdicts(self, copies: list[int]) -> None:
         verdicts = {index: _verdict(self.rows[index]) for index in copies}
         winner = _majority((self.rows[index].annotator, verdict) for index, verdict in verdicts.items())
@@ -189,7 +206,7 @@ class _Settled:
             if agreeing:
                 self.kept[agreeing[0]] = replace(good[agreeing[0]], probability=probability)
             else:
-                self.remarks.append((copies[0], "its annotators are mostly wrong on rows that others judged; left out"))
+                self.remarks.append((copies[0], WRONG_ELSEWHERE))
         differing = [index for index in copies if good[index].label != good[copies[0]].label]
         self.remark(copies, differing, tied=tied, settled="by what each annotator is worth")
 
@@ -208,17 +225,19 @@ class _Settled:
     def settle_categories(self, copies: list[int]) -> None:
         merged: dict[str, bool | None] = {}
         differing: set[int] = set()
+        contested = False
         rows = {index: row for index in copies if isinstance(row := self.rows[index], CategoryRow)}
         for name in dict.fromkeys(name for row in rows.values() for name in row.categories):
             values = {index: row.categories.get(name) for index, row in rows.items()}
             said = {index: value for index, value in values.items() if value is not None}
             merged[name] = _majority((rows[index].annotator, value) for index, value in said.items())
+            contested |= bool(said) and merged[name] is None
             differing |= {index for index, value in said.items() if value != next(iter(said.values()))}
         tied = bool(differing) and all(value is None for value in merged.values())
         if tied:
             self.counts["tied"] += len(copies)
         else:
-            self.kept[copies[0]] = replace(rows[copies[0]], categories=merged)
+            self.kept[copies[0]] = replace(rows[copies[0]], categories=merged, contested=contested)
             self.counts["duplicates"] += len(copies) - 1
         self.remark(copies, sorted(differing), tied=tied)
 
@@ -229,6 +248,17 @@ class _Settled:
         for index in copies[1:]:
             says = f"contradicts {first}; {outcome}" if index in differing else f"says the same as {first}; merged"
             self.remarks.append((index, "left out with its tied copies" if tied and index not in differing else says))
+
+
+def as_measured(drawn: LabelSet, labels: LabelSet) -> LabelSet:
+    """The rows of `drawn`, which were settled for training, out of `labels` as measuring settles them."""
+    if all(row.probability is None for row in drawn.samples):
+        return drawn
+    measured, _ = clean_labels(labels, measuring=True)
+    asked = set(map(_statement, drawn.rows()))
+    found = [(row, origin) for row, origin in zip(measured.rows(), measured.origins(), strict=True)
+             if _statement(row) in asked]  # fmt: skip
+    return LabelSet.of([row for row, _ in found], [origin for _, origin in found])
 
 
 def plain(text: str) -> str:

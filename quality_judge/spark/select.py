@@ -55,8 +55,9 @@ def rows_for_labels(
     `cuts[1]` and `cuts[0]`, uniform; without cuts the band around `threshold` that holds `count` texts, all of it.
     labelled: (prompt, completion) of texts that are left out, of the chances too. group: column that says which rows
     belong together; what it says goes along.
-    The same table and seed give the same rows, however it is partitioned; of `kept` other cuts or another count give
-    others. Raises CorpusError for a missing column, when no scored row is left, or for `kept` rows of two judges.
+    The same table and seed give the same rows, however it is partitioned; scores of another judge give others, of
+    `kept` other cuts or another count do. Raises CorpusError for a missing column, when no scored row is left, or for
+    `kept` rows of two judges.
     """
     _refuse_missing(df, (SCORE_COLUMN, CODE_COLUMN, text_column, prompt_column, stratum, group), "the table")
     # A judge that only orders has scored its OK rows and states no probability: to get one it needs uniform rows.
@@ -64,8 +65,9 @@ def rows_for_labels(
     usable = (F.col(CODE_COLUMN) == OK) & known
     shown = _shown(df.where(usable), text_column, prompt_column, stratum, group)
     # Another strategy draws other rows: what certifies a cut must not be what the judge was trained on. Nor what
-    # another cut was refused by: labels that chose the stricter one would be more often right there.
-    salt = f"{seed} {strategy} {cuts} {count}" if strategy == "kept" else f"{seed} {strategy}"
+    # another cut was refused by: labels that chose the stricter one would be more often right there. Nor what the judge
+    # before it was measured on, for that has become what this one learnt from.
+    salt = f"{seed} {strategy} {cuts} {count}" if strategy == "kept" else f"{seed} {strategy} {_first_judge(shown)}"
     shown = _without(_keyed(shown, salt), labelled, salt)
     texts = shown.groupBy(KEY).agg(
         F.min(SCORE_COLUMN).alias(SCORE_COLUMN), F.min(STRATUM).alias(STRATUM), F.count("*").alias(COPIES)
@@ -179,6 +181,12 @@ def _by_cut(
         said = {KEEP_AT: keep_at, DROP_BELOW: drop_below, DRAWN: len(keys), TEXTS: n, ROWS: rows}
         marks |= dict.fromkeys(keys, said)
     return chosen, marks
+
+
+def _first_judge(shown: DataFrame) -> str | None:
+    """The fingerprint of the judge that scored the rows, the first by name of several."""
+    (found,) = shown.agg(F.min(JUDGE_COLUMN)).collect()
+    return found[0]
 
 
 def _refuse_two_judges(shown: DataFrame) -> None:

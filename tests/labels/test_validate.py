@@ -9,7 +9,7 @@ import pytest
 
 from quality_judge.card_labels import labels_in_words
 from quality_judge.errors import LabelError
-from quality_judge.labels import LabelSet, check_labels, clean_labels
+from quality_judge.labels import LabelSet, as_measured, check_labels, clean_labels
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 
@@ -288,6 +288,58 @@ def test_a_tie_is_settled_where_one_annotator_is_known_to_be_better():
     assert kept.label is True
     assert 0.55 < kept.probability < 1
     assert accounted(report)
+
+
+def two_experts(*, agreed, split):
+    """Two named experts on the same texts: `agreed` both call good, then `split` on which they differ."""
+    said = [(True, True)] * agreed + [(at % 2 == 0, at % 2 == 1) for at in range(split)]
+    return labelled(*[
+        Sample("", f"text {at}", says, annotator=f"expert {who}")
+        for at, both in enumerate(said) for who, says in enumerate(both)
+    ])  # fmt: skip
+
+
+def test_measuring_leaves_open_what_two_experts_split_on_though_training_may_guess_it():
+    labels = two_experts(agreed=48, split=12)
+    assert len(clean_labels(labels)[0]) > 48
+    measured, report = clean_labels(labels, measuring=True)
+    assert {row.completion for row in measured.samples} == {f"text {at}" for at in range(48)}
+    assert {row.probability for row in measured.samples} == {None}
+    assert report.counts["tied"] == 24
+    assert accounted(report)
+
+
+def test_who_hardly_beats_a_coin_has_no_vote_where_is_measured():
+    _, labels = crowd((0.9, 0.9, 0.9, 0.1), rows=60, seed=1, alone=20)
+    measured, report = clean_labels(labels, measuring=True)
+    assert report.agreement.distrusted == ("annotator 3",)
+    assert not [row for row in measured.samples if row.annotator == "annotator 3"]
+    assert accounted(report)
+    shared = [row for row in measured.samples if int(row.completion.split()[1]) < 60]
+    votes = Counter(row.completion for row in labels.samples if row.label and row.annotator != "annotator 3")
+    assert [row.label for row in shared] == [votes[row.completion] >= 2 for row in shared]
+
+
+def test_rows_drawn_out_of_those_that_train_are_measured_by_the_majority():
+    labels = two_experts(agreed=48, split=12)
+    trained = clean_labels(labels)[0]
+    drawn = LabelSet.of(trained.rows()[40:], trained.origins()[40:])
+    assert {row.completion for row in as_measured(drawn, labels).samples} == {f"text {at}" for at in range(40, 48)}
+    plain = labelled(*filler())
+    assert as_measured(plain, plain) is plain
+
+
+def test_a_category_on_which_experts_are_at_odds_leaves_the_verdict_open_unless_another_applies():
+    def merged(**categories):
+        both = [
+            CategoryRow("", "text", {"spam": spam, **categories}, annotator=who)
+            for who, spam in (("a", True), ("b", False))
+        ]
+        (row,) = clean_labels(labelled(*both))[0].categories
+        return row
+
+    assert (merged(stub=False).categories, merged(stub=False).label) == ({"spam": None, "stub": False}, None)
+    assert merged(stub=True).label is False
 
 
 def test_a_lone_verdict_stays_hard_while_little_is_known_of_its_annotator():

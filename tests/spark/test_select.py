@@ -115,6 +115,13 @@ def test_each_row_names_the_judge_that_scored_it_and_a_cut_is_certified_of_one_j
     assert {row["quality_judge"] for row in rows_for_labels(alone, 8, "kept", cuts=(0.5, 0.5), **OPTIONS)} == {"cheap"}
 
 
+def test_rows_to_measure_a_judge_are_not_those_that_were_drawn_for_the_one_before_it(table):
+    judged = [table.withColumn("quality_judge", F.lit(judge)) for judge in ("first", "second", "first")]
+    drawn = [{row["completion"] for row in rows_for_labels(df, 30, "uniform", **OPTIONS)} for df in judged]
+    assert drawn[0] == drawn[2]
+    assert len(drawn[0] & drawn[1]) < 20
+
+
 def test_rows_to_certify_a_cut_are_not_those_that_another_strategy_drew_with_the_same_seed(table):
     uniform = {row["completion"] for row in rows_for_labels(table, 30, "uniform", **OPTIONS)}
     kept = {row["completion"] for row in rows_for_labels(table, 40, "kept", cuts=(0.0, 0.0), **OPTIONS)}

@@ -238,6 +238,21 @@ def test_of_few_rows_the_intervals_hold_the_truth_as_often_as_they_say(n, apart)
     assert min(hits.values()) >= 180
 
 
+def test_pairs_without_a_mistake_do_not_prove_that_there_is_none_and_clusters_count_as_one():
+    pairs, ranks = (np.ones(60), np.zeros(60)), {"threshold": 0.5, "draws": 50}
+    assert metrics.summarise([], [], [], pairs=pairs, **ranks)["pair_accuracy_ci"] == metrics.wilson(60, 60)
+    clusters = metrics.Clusters(pairs=np.arange(60) // 3)
+    assert metrics.summarise([], [], [], pairs=pairs, clusters=clusters, **ranks)["pair_accuracy_ci"] == metrics.wilson(
+        20, 20
+    )
+
+
+def test_the_calibration_error_has_no_interval_for_a_bootstrap_of_it_does_not_hold_the_truth():
+    labels, raw, probability = scored(200)
+    found = metrics.summarise(labels, raw, probability, threshold=0.5, draws=20)
+    assert (found["ece"] > 0, found["ece_ci"], len(found["brier_ci"])) == (True, None, 2)
+
+
 def test_a_test_set_without_a_mistake_does_not_prove_that_there_is_none():
     good = np.arange(24) % 2 == 0
     found = metrics.summarise(good, good.astype(float), good * 0.8 + 0.1, threshold=0.5)
