@@ -19,9 +19,7 @@ from quality_judge.stats.mann_whitney import auc_score_interval
 Array = np.ndarray
 LABEL_METRICS = ("roc_auc", "average_precision", "accuracy", "f1", "cohen_kappa", "ece", "brier")
 METRICS = (*LABEL_METRICS, "pair_accuracy", "kendall_tau")
-# A sum of absolute differences: each bootstrap draw adds its own noise to the sample's, and none of 100 intervals of
-# 400 rows held an error of 0; reflected about the value, half of them did.
-NO_INTERVAL = ("ece",)
+CHANCE_DRAWS = 200
 ECE_BINS = 10
 
 
@@ -118,8 +116,8 @@ def summarise(
     """n, every name in METRICS with `<name>_ci` = [low, high], and per_category; None where a metric does not apply.
 
     Intervals are the 2.5 and 97.5 percentiles over `draws` bootstrap draws of rows, pairs or rankings, or of clusters
-    of them where they are given; draws in which a metric is undefined are left out. Three are `_widened`, those of
-    NO_INTERVAL are None. raw orders rows (roc_auc, average_precision), probability (n,) does the rest.
+    of them where they are given; draws in which a metric is undefined are left out. Three are `_widened`,
+    and the one of ece is `_above_chance`. raw orders rows (roc_auc, average_precision), probability (n,) does the rest.
     threshold: one, or one for each row.   pairs: (raw of chosen, raw of rejected).   rankings: raw scores, best first.
     categories: name to (labels, probability), where True means that the category applies.
     """
@@ -139,8 +137,10 @@ def summarise(
     for name in METRICS:
         value = summary[name] = values[name]
         bounds = percentile_interval(np.concatenate(samples[name]))
-        if value is None or bounds is None or name in NO_INTERVAL:
+        if value is None or bounds is None:
             summary[f"{name}_ci"] = None
+        elif name == "ece":
+            summary[f"{name}_ci"] = _above_chance(value, bounds[1], probability, seed)
         else:
             summary[f"{name}_ci"] = _widened(name, value, bounds, good, pair_count)
     summary["per_category"] = None if categories is None else {k: _category(*v) for k, v in categories.items()}
@@ -163,6 +163,21 @@ def _widened(name: str, value: float, bounds: list[float], good: Array, pairs: i
     else:
         return bounds
     return [min(bounds[0], known[0]), max(bounds[1], known[1])]
+
+
+def _above_chance(value: float, high: float, probability: Array, seed: int) -> list[float]:
+    """The interval of a calibration error, from `high`, the upper bound of its bootstrap.
+
+    It sums absolute differences, so chance adds to it, and a bootstrap adds chance again: of sets of 400 rows whose
+    probabilities were right no bootstrap interval held the truth. It begins at 0 unless the error is larger than 97.5%
+    of those that right probabilities have by chance, and then at the bound reflected about the value.
+    """
+    dice = np.random.default_rng(seed)
+    chance = [
+        _value("ece", dice.random(len(probability)) < probability, probability) or 0.0 for _ in range(CHANCE_DRAWS)
+    ]
+    low = 2 * value - high if value > np.quantile(chance, 0.975) else 0.0
+    return [max(0.0, float(low)), max(value, high)]
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> list[float]:

@@ -68,7 +68,8 @@ def certify(
     probability, labels: (n,), of rows that had no part in training or calibration.   at_most: for NPV and recall, the
     highest cut that may be named.   grid: thresholds fixed beforehand; with it the certificate is exact. Without it the
     cuts are order statistics of the probabilities themselves: each single test is exact, and the sequence held its
-    promise in simulation at 100 to 1,000 labels (broken in at most 6% of draws where 10% are allowed).
+    promise in simulation at 100 to 1,000 labels. The confidence is that of one look: labels that are added and tested
+    together with the old ones until something is granted break it more often.
     """
     check_request(metric, target, confidence)
     good, scores = checked(labels, probability)

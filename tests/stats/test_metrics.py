@@ -247,10 +247,19 @@ def test_pairs_without_a_mistake_do_not_prove_that_there_is_none_and_clusters_co
     )
 
 
-def test_the_calibration_error_has_no_interval_for_a_bootstrap_of_it_does_not_hold_the_truth():
-    labels, raw, probability = scored(200)
-    found = metrics.summarise(labels, raw, probability, threshold=0.5, draws=20)
-    assert (found["ece"] > 0, found["ece_ci"], len(found["brier_ci"])) == (True, None, 2)
+@pytest.mark.parametrize(("off", "true"), [(0.0, 0.0), (0.1, 0.1)])
+def test_the_interval_of_the_calibration_error_holds_it_also_where_there_is_none(off, true):
+    """60 sets of 400 rows, the stated probability `off` below the true one. At a coverage of .93 fewer than 49 hits
+    have a chance of .002; the bootstrap's own interval held an error of 0 in none."""
+    dice, hits = np.random.default_rng(0), 0
+    for _ in range(60):
+        right = dice.uniform(off, 1, 400)
+        stated = right - off
+        found = metrics.summarise(dice.random(400) < right, stated, stated, threshold=0.5, draws=100)
+        low, high = found["ece_ci"]
+        assert low <= found["ece"] <= high
+        hits += low <= true <= high
+    assert hits >= 49
 
 
 def test_a_test_set_without_a_mistake_does_not_prove_that_there_is_none():
