@@ -5,9 +5,11 @@ It halves what exhausts memory and remembers that. It knows neither texts nor sc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from quality_judge.engine.packed import pack_linears, packable
 from quality_judge.engine.prefix import without_prefix
 from quality_judge.engine.watchdog import progressed
 from quality_judge.errors import JudgeError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class ForwardPool:
@@ -43,6 +48,7 @@ class ForwardPool:
             if packable(body, device):
                 pack_linears(body, tokens=TOKENS_PER_BATCH)
         self.threads = threads if device == "cpu" else 1
+        self._executor: tuple[int, ThreadPoolExecutor] | None = None
         self._most_rows: dict[int, int] = {}
         self._prefix = tuple(prefix)
         self._begun = self.model.begun(prefix) if prefix else None
@@ -71,9 +77,19 @@ class ForwardPool:
             exhausted[batch.rows] = failed[: len(batch.rows)]
             progressed()
 
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(compute, batches))
+        self._side_by_side(compute, batches)
         return outputs, exhausted
+
+    def _side_by_side(self, compute: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """What `compute` gives of each item, several at once, in threads that live as long as this pool.
+
+        A new thread for every call may find the memory of the one before not yet given back, and takes more of its own:
+        a worker grew by 3% between 100,000 and a million rows. A fork has none of the threads, and starts its own.
+        """
+        if self._executor is None or self._executor[0] != os.getpid():
+            executor = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+            self._executor = os.getpid(), executor
+        return list(self._executor[1].map(compute, items))
 
     @torch.inference_mode()
     def _forward(self, ids: np.ndarray, lengths: np.ndarray, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -113,8 +129,7 @@ class ForwardPool:
             progressed()
             return found
 
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(write, np.split(tokens.ids, np.cumsum(tokens.lengths)[:-1])))
+        return self._side_by_side(write, np.split(tokens.ids, np.cumsum(tokens.lengths)[:-1]))
 
     def _width(self, pooled: bool) -> int:
         return self.model.head.in_features if pooled else self.model.outputs

@@ -1,5 +1,11 @@
 """The scorer: which code a row gets when the model fails on it, and that a row's bits are its own."""
 
+import gc
+import os
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +180,39 @@ def test_a_prompt_that_cannot_be_read_leaves_its_row_unscored(scorer):
     scores = scorer.score(["water", "water", "water"], [binary, None, "why"])
     assert scores.codes() == ["BINARY_TEXT", "OK", "OK"]
     assert np.isnan(scores.raw[0])
+
+
+def test_the_threads_that_compute_live_as_long_as_the_scorer_and_no_longer(judge):
+    """A new thread for every call takes memory of its own beside that of the one before."""
+    before = set(threading.enumerate())
+    scorer = load_scorer(judge, threads=1, prove=False)
+    started = []
+    for _ in range(3):
+        scorer.score(TEXTS[:3])
+        started.append(set(threading.enumerate()) - before)
+    assert started[0] == started[1] == started[2]
+    assert len(started[0]) == 1
+    del scorer
+    gc.collect()
+    (thread,) = started[0]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+FORKED = """
+import os, sys
+from quality_judge.engine.scorer import load_scorer
+from quality_judge.judge import load_judge
+scorer = load_scorer(load_judge(sys.argv[1]), threads=1, prove=False)
+texts = ["one text", "another, longer text", "a third"]
+raw = scorer.score(texts).raw.tolist()
+child = os.fork()
+if not child:
+    os._exit(0 if scorer.score(texts).raw.tolist() == raw else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_of_a_process_that_has_scored_scores_the_same(judge):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run([sys.executable, "-c", FORKED, judge.folder], env=environment, timeout=120).returncode == 0
