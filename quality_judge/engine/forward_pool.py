@@ -83,8 +83,8 @@ class ForwardPool:
     def _side_by_side(self, compute: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """What `compute` gives of each item, several at once, in threads that live as long as this pool.
 
-        A new thread for every call may find the memory of the one before not yet given back, and takes more of its own:
-        a worker grew by 3% between 100,000 and a million rows. A fork has none of the threads, and starts its own.
+        A new thread for every call may find the memory of the one before not yet given back, and takes more of its own
+        (benchmarks/NOTES.md). A fork has none of the threads, and starts its own.
         """
         if self._executor is None or self._executor[0] != os.getpid():
             executor = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))

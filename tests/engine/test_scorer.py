@@ -1,9 +1,6 @@
 """The scorer: which code a row gets when the model fails on it, and that a row's bits are its own."""
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -197,22 +194,3 @@ def test_the_threads_that_compute_live_as_long_as_the_scorer_and_no_longer(judge
     (thread,) = started[0]
     thread.join(10)
     assert not thread.is_alive()
-
-
-FORKED = """
-import os, sys
-from quality_judge.engine.scorer import load_scorer
-from quality_judge.judge import load_judge
-scorer = load_scorer(load_judge(sys.argv[1]), threads=1, prove=False)
-texts = ["one text", "another, longer text", "a third"]
-raw = scorer.score(texts).raw.tolist()
-child = os.fork()
-if not child:
-    os._exit(0 if scorer.score(texts).raw.tolist() == raw else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_a_fork_of_a_process_that_has_scored_scores_the_same(judge):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert subprocess.run([sys.executable, "-c", FORKED, judge.folder], env=environment, timeout=120).returncode == 0
