@@ -17,15 +17,16 @@ from pyspark.sql import functions as F
 
 from quality_judge.archive import judge_folder
 from quality_judge.errors import JudgeError
-from quality_judge.judge import load_judge
+from quality_judge.judge import Judge, load_judge
 from quality_judge.pinned import judge_file
 from quality_judge.policy import Policy
 from quality_judge.programme import parser, run
-from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS
+from quality_judge.scores import DECISION_COLUMN, DECISION_FOLDERS, FLAGS_COLUMN
 from quality_judge.spark import apply_policy, profile, spark_session
 from quality_judge.spark.corpus import read_corpus
+from quality_judge.spark.fault import refused_read
 from quality_judge.spark.publish import PROFILE_FILE, Staging, published, refuse_loss
-from quality_judge.spark.score import rows_in
+from quality_judge.spark.score import flags_at_threshold, rows_in
 from quality_judge.spark.scored_table import about_scored
 
 
@@ -36,8 +37,12 @@ def main(options: Namespace) -> dict[str, Any]:
     scored = read_corpus(spark, options.scored)
     manifest = about_scored(scored, options.scored, text_column=options.text_column)
     text_column = manifest["text_column"]
-    resolved = policy.resolve(*judges_cuts(options.judge, manifest), probability=states_probability(manifest))
-    decided = apply_policy(scored, resolved, text_column=text_column)
+    judge = named_judge(options.judge, manifest)
+    if judge is not None and judge.spec.threshold != manifest["threshold"]:
+        scored = scored.withColumn(FLAGS_COLUMN, flags_at_threshold(judge))
+    resolved = policy.resolve(*judges_cuts(judge, manifest), probability=states_probability(manifest))
+    with refused_read(f"{options.scored}, for the policy {policy.name},"):
+        decided = apply_policy(scored, resolved, text_column=text_column)
 
     def write(staging: Staging) -> dict[str, Any]:
         before, started = rows_in(scored), time.perf_counter()
@@ -76,14 +81,26 @@ def states_probability(manifest: dict[str, Any]) -> bool:
     return manifest["judge_says"]["calibration"] is not None
 
 
-def judges_cuts(folder: str | None, manifest: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Where to keep and where to drop, as the judge that scored says, or the one in `folder` with the same scores."""
-    alone = not manifest.get("cascade")  # where to drop was not certified for the scores of another judge
+def named_judge(folder: str | None, manifest: dict[str, Any]) -> Judge | None:
+    """The judge in `folder`, which has the same scores as the one that scored; None without a folder."""
     if folder is None:
-        return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop") if alone else None
-    judge = load_judge(judge_folder(judge_file(folder)))
+        return None
+    judge, cascade = load_judge(judge_folder(judge_file(folder))), manifest.get("cascade")
     if judge.fingerprint != manifest["judge"]:
         raise JudgeError(f"{folder} is {judge.fingerprint}, and {manifest['judge']} scored these rows; score them anew")
+    if cascade and cascade["cut"] != judge.spec.threshold:
+        raise JudgeError(
+            f"{folder} keeps from {judge.spec.threshold} on, and the cascade that scored these rows, with its promise, "
+            f"from {cascade['cut']}; make a cascade for that cut, or say it in the policy"
+        )
+    return judge
+
+
+def judges_cuts(judge: Judge | None, manifest: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Where to keep and where to drop, as `judge` says, or without one the judge that scored."""
+    alone = not manifest.get("cascade")  # where to drop was not certified for the scores of another judge
+    if judge is None:
+        return manifest["threshold"], manifest["judge_says"]["thresholds"].get("certified_drop") if alone else None
     return judge.spec.threshold, judge.spec.drop_below if alone else None
 
 

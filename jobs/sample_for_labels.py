@@ -33,14 +33,7 @@ from quality_judge.spark.select import STRATEGIES, Other, rows_for_labels
 def main(options: Namespace) -> dict[str, Any]:
     """Reads, chooses, writes; returns the summary."""
     local_path(options.output)
-    if options.count < 1:
-        raise ConfigError(f"--count {options.count}: expected 1 or more")
-    if options.strategy == "stratified" and not options.stratum:
-        raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
-    if (options.strategy == "disagreement") != (options.other is not None):
-        raise ConfigError("--strategy disagreement and --other SCORED go together: a second table of the same corpus")
-    if options.strategy == "review" and (options.keep_at is None) != (options.drop_below is None):
-        raise ConfigError("--strategy review takes both --keep-at and --drop-below, or neither")
+    refuse_options(options)
     known = flatten(load_labels(options.labelled)) if options.labelled else None
     spark = spark_session("sample_for_labels")
     scored = read_corpus(spark, options.scored)
@@ -67,6 +60,22 @@ def main(options: Namespace) -> dict[str, Any]:
     if options.strategy in ("kept", "review"):
         by_strategy |= {name: rows[0][name] for name in ("keep_at", "drop_below")}
     return {"rows": len(rows), **by_strategy, "judge": manifest["judge"], "output": options.output}
+
+
+def refuse_options(options: Namespace) -> None:
+    """Raises ConfigError for options that do not go together."""
+    if options.count < 1:
+        raise ConfigError(f"--count {options.count}: expected 1 or more")
+    if options.strategy == "stratified" and not options.stratum:
+        raise ConfigError("--strategy stratified needs --stratum COLUMN, such as source or lang")
+    if (options.strategy == "disagreement") != (options.other is not None):
+        raise ConfigError("--strategy disagreement and --other SCORED go together: a second table of the same corpus")
+    if options.strategy == "review" and (options.keep_at is None) != (options.drop_below is None):
+        raise ConfigError("--strategy review takes both --keep-at and --drop-below, or neither")
+    given = [option for option in ("keep_at", "drop_below") if getattr(options, option) is not None]
+    if given and options.strategy not in ("kept", "review"):
+        named = " and ".join(f"--{option.replace('_', '-')}" for option in given)
+        raise ConfigError(f"--strategy {options.strategy} takes no {named}; those are for kept and review")
 
 
 def cuts_to_draw_at(options: Namespace, manifest: dict[str, Any]) -> tuple[float, float]:

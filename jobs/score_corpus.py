@@ -22,7 +22,8 @@ from quality_judge.signing import load_signed_judge
 from quality_judge.spark import read_corpus, score, spark_session
 from quality_judge.spark.cascade import rescore
 from quality_judge.spark.corpus import FORMATS, read_whole_files
-from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_overlap
+from quality_judge.spark.places import Place
+from quality_judge.spark.publish import MANIFEST_FILE, Staging, published, read_json, refuse_overlap, refuse_pattern
 from quality_judge.spark.run import ScoringRun, refuse_zero
 from quality_judge.spark.ship import ship_judge
 from quality_judge.spark.stage import stage_gpus
@@ -55,6 +56,7 @@ def main(options: Namespace) -> dict[str, Any]:
     store = None
     if options.store is not None:
         refuse_overlap(spark, options.input, options.store, option="store")
+        refuse_pattern(Place.at(spark, options.store), option="store")
         store = ScoreStore(spark, options.store, judge)
 
     def write(staging: Staging) -> dict[str, Any]:

@@ -74,7 +74,10 @@ def score_frame(scorer: Scorer, frame: Any, *, text_column: str = "text", prompt
 
 
 def read_table(path: str | Path) -> pa.Table:
-    """The table in a Parquet, JSON lines or CSV file; as in Spark, every column of CSV is text, an empty cell null.
+    """The table in a Parquet, JSON lines or CSV file.
+
+    As in Spark, every column of CSV is text, an empty cell null, and a line break within quotes \\n where lines end in
+    \\r\\n.
 
     Raises CorpusError when it is neither or is damaged.
     """
@@ -97,9 +100,15 @@ def _read_csv(path: Path) -> pa.Table:
         names = opened.schema.names
     as_text = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""],
-        quoted_strings_can_be_null=False,
+        quoted_strings_can_be_null=True,
     )  # fmt: skip
-    return pyarrow.csv.read_csv(path, reading, parsing, as_text)
+    table = pyarrow.csv.read_csv(path, reading, parsing, as_text)
+    with path.open("rb") as file:
+        if not file.readline(MAX_ROW_BYTES).endswith(b"\r\n"):
+            return table
+    return pa.table(
+        [pyarrow.compute.replace_substring(column, "\r\n", "\n") for column in table.columns], schema=table.schema
+    )
 
 
 def _read_json(path: Path) -> pa.Table:

@@ -34,3 +34,17 @@ def test_json_lines_keep_what_looks_like_a_time_and_rows_of_megabytes(tmp_path, 
         "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8"
     )
     assert read_table(tmp_path / f"a{suffix}").to_pylist() == [{**rows[0], "n": None}, rows[1]]
+
+
+@pytest.mark.spark
+def test_csv_of_another_system_is_read_as_spark_reads_it(spark, tmp_path):
+    """Lines that end in CR LF, as a spreadsheet writes them; and a cell of nothing between quotes."""
+    from quality_judge.spark import read_corpus
+
+    rows = ["id,text", '1,"line one\r\nline two, of it"', '2,""', "3,"]
+    for name, ending in (("windows", "\r\n"), ("unix", "\n")):
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(ending.join([*rows, ""]).encode())
+        expected = [row.asDict() for row in read_corpus(spark, str(path), format="csv").collect()]
+        assert read_table(path).to_pylist() == expected
+        assert expected[1:] == [{"id": "2", "text": None}, {"id": "3", "text": None}]

@@ -57,6 +57,8 @@ def load_suite(path: str | Path, *, reference: str | Path | None = None) -> Suit
     reference: the profile to compare with, in place of those that the suite names.
     """
     suite = parse(SuiteSpec, read_yaml(path), where=str(path))
+    if reference is not None and not any(isinstance(spec.kwargs.get(REFERENCE), str) for spec in suite.expectations):
+        raise ConfigError(f"{path} compares with no reference, and {reference} was given as one; use drift.yaml")
     suite = suite.model_copy(
         update={"expectations": tuple(_with_counts(spec, Path(path).parent, reference) for spec in suite.expectations)}
     )

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
@@ -18,7 +19,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from quality_judge.errors import CorpusError, UnreadableFile, listed
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.json_lines import read_json
-from quality_judge.spark.places import PATTERN_SIGN, Place, located, refuse_password
+from quality_judge.spark.places import PATTERN_SIGN, Place, refuse_password
 from quality_judge.spark.score import CORRUPT_COLUMN
 
 MAX_HEADER_BYTES = 1 << 16
@@ -27,6 +28,7 @@ FORMATS = ("parquet", "json", "csv", "text")
 CSV: dict[str, Any] = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False, "mode": "PERMISSIVE"}
 
 
+PACKED = (".gz", ".bz2", ".zst", ".lz4", ".snappy", ".deflate")
 MAX_QUARANTINED = 100
 
 
@@ -47,7 +49,7 @@ def read_corpus(
 
     Parquet files may differ in their columns; a column that a file lacks is null. A text file gives one row a line,
     in `text_column`. base: the folder below which folder names are columns, when `path` names files. Raises CorpusError
-    when nothing is there, it cannot be read, or Spark would skip a file of it.
+    when no file is there, it cannot be read, or Spark would skip a file of it.
     """
     paths = [path] if isinstance(path, str) else list(path)
     for one in paths:
@@ -71,7 +73,7 @@ def _read(spark: SparkSession, paths: list[str], format: str, text_column: str, 
     if format == "parquet":
         found = spark.read.options(**below).parquet(*paths, mergeSchema=True)
         for one in paths:
-            refuse_empty_files(spark, one)
+            refuse_empty_files(Place.at(spark, one))
         return found
     raise CorpusError(f"format {format!r} is not known; choose one of: {', '.join(FORMATS)}")
 
@@ -85,6 +87,8 @@ def refuse_unread(found: DataFrame, paths: Sequence[str]) -> None:
     """
     lines = found.sparkSession.read.schema("line string").text(list(paths), recursiveFileLookup=True)
     there, read = _file_names(lines), set(_file_names(found))
+    if not read:  # text needs no file to tell its columns, and gives no row
+        raise CorpusError(f"no file to read lies at {paths[0]}; check the path, and what should have written there")
     plan: Any = found._jdf.queryExecution().analyzed()
     if plan.collectLeaves().apply(0).relation().partitionSchema().nonEmpty():  # then `found` names those it skips, too
         most = max(map(_columns_in, there), default=0)
@@ -100,8 +104,9 @@ def refuse_unread(found: DataFrame, paths: Sequence[str]) -> None:
 
 
 def _kind(file: str) -> str:
-    """How the file's name ends; JSON lines go by several endings."""
-    ending = PurePosixPath(file).suffix.lower()
+    """How the file's name ends, packed or not; JSON lines go by several endings."""
+    path = PurePosixPath(file.lower())
+    ending = PurePosixPath(path.stem).suffix if path.suffix in PACKED else path.suffix
     return ".json" if ending in (".jsonl", ".ndjson") else ending
 
 
@@ -130,17 +135,12 @@ def _columns_in(file: str) -> int:
     return sum("=" in folder for folder in file.split("/")[:-1])
 
 
-def refuse_empty_files(spark: SparkSession, path: str) -> None:
+def refuse_empty_files(place: Place) -> None:
     """Raises CorpusError for a file of no bytes: Spark skips it without a word, and its rows with it."""
-    files, pattern = located(spark, path)
-    for status in files.globStatus(pattern) or []:
-        if status.isDirectory():
-            refuse_empty_files(spark, f"{status.getPath().toString()}/[!._]*")
-        elif status.getLen() == 0 and status.getPath().getName()[0] not in "._":
-            file = status.getPath().toString()
-            raise UnreadableFile(
-                file, "NO_BYTES", f"{file} has no bytes, as an interrupted copy leaves it; replace or remove it"
-            )
+    for file, size in _files(place):
+        if not size and file.name[0] not in "._":
+            said = f"{file.text} has no bytes, as an interrupted copy leaves it; replace or remove it"
+            raise UnreadableFile(file.text, "NO_BYTES", said)
 
 
 def refuse_headless(spark: SparkSession, path: str, text_column: str) -> None:
@@ -149,10 +149,11 @@ def refuse_headless(spark: SparkSession, path: str, text_column: str) -> None:
     Spark itself would take a first row of text for names, and put it into plans, logs and the event log.
     """
     first: list[str] | None = None
-    for status in _files(spark, path):
-        header = _header(spark, status.getPath())
+    for file, size in _files(Place.at(spark, path)):
+        if not size:
+            continue
+        header, name = _header(file), file.text
         names = [name.strip().lower() for name in header]
-        name = status.getPath().toString()
         if text_column.lower() not in names:
             near = get_close_matches(text_column, header, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -162,25 +163,41 @@ def refuse_headless(spark: SparkSession, path: str, text_column: str) -> None:
         first = names
 
 
-def _files(spark: SparkSession, path: str) -> Iterator[Any]:
-    """The status of every data file under `path`, a folder, a file or a pattern; hidden ones are none."""
-    files, pattern = located(spark, path)
-    for status in files.globStatus(pattern) or []:
-        if status.isDirectory():
-            yield from _files(spark, f"{status.getPath().toString()}/[!._]*")
-        elif status.getLen():
-            yield status
+def _files(pattern: Place) -> Iterator[tuple[Place, int]]:
+    """Every data file at a path, in a folder or of a pattern, and its bytes; hidden ones are no data.
+
+    What a folder holds goes by its name as it is: `x[1]` found there is a folder, and no pattern.
+    """
+    for status in pattern.files.globStatus(pattern.path) or []:
+        yield from _files_at(pattern, status)
 
 
-def _header(spark: SparkSession, file: Any) -> list[str]:
-    """The cells of the first line of a CSV file, unpacked when its name says that it is packed."""
-    java: Any = spark._jvm
-    configuration = spark._jsc.hadoopConfiguration()
-    codec = java.org.apache.hadoop.io.compress.CompressionCodecFactory(configuration).getCodec(file)
-    stream = file.getFileSystem(configuration).open(file)
+def _files_at(beside: Place, status: Any) -> Iterator[tuple[Place, int]]:
+    place = Place(beside.spark, beside.files, status.getPath())
+    if not status.isDirectory():
+        yield place, int(status.getLen())
+        return
+    inner = {found.getPath().getName(): found for found in place.files.listStatus(place.path)}
+    for name in sorted(inner):
+        if name[0] not in "._" or "=" in name:
+            yield from _files_at(place, inner[name])
+
+
+def _header(file: Place) -> list[str]:
+    """The cells of the first line of a CSV file, unpacked when its name says that it is packed.
+
+    Raises UnreadableFile for one that is not what it was packed to.
+    """
+    java: Any = file.spark._jvm
+    codecs = java.org.apache.hadoop.io.compress.CompressionCodecFactory(file.spark._jsc.hadoopConfiguration())
+    codec, stream = codecs.getCodec(file.path), file.files.open(file.path)
     try:
         unpacked = stream if codec is None else codec.createInputStream(stream)
         text = bytes(unpacked.readNBytes(MAX_HEADER_BYTES)).decode("utf-8", "replace")
+    except Py4JJavaError as error:
+        kind = error.java_exception.getClass().getSimpleName()
+        said = f"{file.text} cannot be read ({kind}): it is damaged; replace or remove it"
+        raise UnreadableFile(file.text, kind, said) from None
     finally:
         stream.close()
     return next(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")), [])
@@ -195,11 +212,12 @@ def read_whole_files(
     """
     place = Place.at(spark, path)
     base = place.text if place.is_folder() else None
-    files = _leaves(spark, place)
+    files = {file.text: size for file, size in _files(place)}
     bad: list[BadFile] = []
     while files and len(bad) <= MAX_QUARANTINED:
         try:
-            found = read_corpus(spark, list(files), format=format, text_column=text_column, base=base)
+            named = [PATTERN_SIGN.sub(r"\\\g<0>", file) for file in files]
+            found = read_corpus(spark, named, format=format, text_column=text_column, base=base)
             with refused_read():
                 found.write.format("noop").mode("overwrite").save()
             return found, tuple(bad)
@@ -210,20 +228,6 @@ def read_whole_files(
             file = known[_plain(error.file)]
             bad.append(BadFile(file, files.pop(file), error.reason))
     raise CorpusError(f"{path} has {len(bad)} files that cannot be read and {len(files)} others; check what wrote them")
-
-
-def _leaves(spark: SparkSession, place: Place) -> dict[str, int]:
-    """Bytes of every file at a path, in a folder, or of a pattern; hidden ones are no data."""
-    found: dict[str, int] = {}
-    for status in place.files.globStatus(place.path) or []:
-        at = Place(spark, place.files, status.getPath())
-        if not status.isDirectory():
-            found[at.text] = status.getLen()
-            continue
-        for inner in at.listed():
-            if inner.name[0] not in "._" or "=" in inner.name:
-                found |= _leaves(spark, inner)
-    return found
 
 
 def _plain(path: str) -> str:

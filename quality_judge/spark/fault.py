@@ -35,6 +35,7 @@ WRITING = (
 )
 CHECK_ALL = "check the path, the format and the columns"
 ADVICE = {
+    "CANNOT_MERGE_SCHEMAS": "a column has one type in some files and another, or none, in others; write them alike",
     "COLUMN_ALREADY_EXISTS": "two columns, or two names in one record, are alike but for their capitals; rename one",
 }
 
@@ -68,7 +69,7 @@ def explained(error: Exception, what: str) -> QualityJudgeError:
     if files and any(sign in text for sign in READING):
         said = f"{files[0]} cannot be read ({kind}): it is damaged or unlike the other files; replace or remove it"
         return UnreadableFile(files[0], kind, said)
-    if isinstance(error, AnalysisException) or kind.startswith("CONFLICTING_"):
+    if isinstance(error, AnalysisException) or kind.startswith(("CONFLICTING_", "CANNOT_MERGE_")):
         return CorpusError(f"{what} cannot be read ({kind}); {ADVICE.get(kind, CHECK_ALL)}")
     return SparkFailed(f"Spark failed ({kind}); nothing was published. Its own log says which task and why")
 

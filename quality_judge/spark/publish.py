@@ -230,19 +230,24 @@ def lock_of(spark: SparkSession, output: str) -> Place:
 def _final(spark: SparkSession, output: str) -> Place:
     """Where the output goes: a link to a folder stays, and what it names is replaced.
 
-    Raises CorpusError for a root, and for a path that Spark would take for a pattern.
+    Raises CorpusError for a root and for a pattern.
     """
     place = Place.at(spark, output.rstrip("/") or "/")
     if place.local is not None and place.local.is_symlink():
         place = Place.at(spark, f"file://{os.path.realpath(place.local)}")
     if place.parent is None:
         raise CorpusError(f"{output} cannot be an output; give a folder of its own")
+    refuse_pattern(place)
+    return place
+
+
+def refuse_pattern(place: Place, *, option: str = "output") -> None:
+    """Raises CorpusError for a path that Spark would take for a pattern."""
     if signs := set(PATTERN_SIGN.findall(place.path.toUri().getPath())):
         raise CorpusError(
-            f"{place.text} cannot be an output: Spark takes {' '.join(sorted(signs))} for a pattern; choose another "
-            "path"
+            f"{place.text} cannot be the {option}: Spark takes {' '.join(sorted(signs))} for a pattern; choose another "
+            f"--{option}"
         )
-    return place
 
 
 def _parent(place: Place) -> Place:

@@ -18,7 +18,17 @@ from pyspark.sql.types import BinaryType, DataType, StringType, StructType
 from quality_judge.errors import CorpusError, listed
 from quality_judge.judge import Judge, load_judge
 from quality_judge.judge_spec import WITHOUT_PROMPTS
-from quality_judge.scores import BAD_RECORD, CODE_COLUMN, DECIDED_COLUMNS, SCORED_COLUMNS, TOO_LONG
+from quality_judge.scores import (
+    BAD_RECORD,
+    CODE_COLUMN,
+    DECIDED_COLUMNS,
+    FLAGS,
+    FLAGS_COLUMN,
+    NEAR_THRESHOLD,
+    SCORE_COLUMN,
+    SCORED_COLUMNS,
+    TOO_LONG,
+)  # fmt: skip
 from quality_judge.spark.chat import chat_columns, is_chat
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.stage import gpu_profile, scored_in_stage
@@ -200,3 +210,18 @@ def _parts(schema: StructType, path: str) -> list[str]:
     within = schema[first].dataType if rest and first in schema.fieldNames() else None
     inner = _parts(within, rest) if isinstance(within, StructType) else []
     return [first, *inner] if inner else []
+
+
+def flags_at_threshold(judge: Judge) -> Column:
+    """FLAGS_COLUMN of a scored table, its NEAR_THRESHOLD told anew by the threshold that the judge has today."""
+    others, threshold, band = (
+        F.array_remove(FLAGS_COLUMN, NEAR_THRESHOLD),
+        judge.spec.threshold,
+        judge.spec.precision_band,
+    )
+    if threshold is None or band is None:
+        return others
+    near = F.coalesce(F.abs(F.col(SCORE_COLUMN) - F.lit(threshold)) <= F.lit(band), F.lit(False))
+    marked = F.array_union(F.array(F.lit(NEAR_THRESHOLD)), others)
+    ordered = F.array_intersect(F.array(*[F.lit(flag) for flag in FLAGS]), marked)
+    return F.when(near, ordered).otherwise(others)

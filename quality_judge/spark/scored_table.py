@@ -28,15 +28,18 @@ def about_scored(
     """KEYS of the manifest in `folder`, whose table is `scored`; without a manifest what the columns say.
 
     Then the judge is known, and whether it states probabilities, but no cut of it. text_column, prompt_column: what was
-    judged, where that is not to be taken from the manifest. Raises CorpusError for a damaged manifest, and for a table
-    without one that lacks a scored column or that several judges scored.
+    judged, where that is not to be taken from the manifest. Raises CorpusError for a damaged manifest, a given column
+    that the table lacks, and a table without a manifest that lacks a scored column or that several judges scored.
     """
     spark = scored.sparkSession
     with refused_read():
         written = Place.at(spark, f"{folder.rstrip('/')}/{MANIFEST_FILE}").exists()
     found = read_json(spark, folder, MANIFEST_FILE, keys=KEYS) if written else _inline(scored, folder)
     given = {"text_column": text_column, "prompt_column": prompt_column}
-    return found | {name: column for name, column in given.items() if column is not None}
+    named = {name: column for name, column in given.items() if column is not None}
+    if missing := [column for column in named.values() if type_of(scored.schema, column) is None]:
+        raise CorpusError(f"{folder} has no column {listed(missing)}; it has {listed(scored.columns)}")
+    return found | named
 
 
 def _inline(scored: DataFrame, folder: str) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from quality_judge.scores import (
     BAD_RECORD,
     CATEGORIES_COLUMN,
     CODE_COLUMN,
-    FLAGS,
     FLAGS_COLUMN,
     JUDGE_COLUMN,
     NEAR_THRESHOLD,
@@ -43,7 +42,7 @@ from quality_judge.scores import (
 )  # fmt: skip
 from quality_judge.spark.fault import refused_read
 from quality_judge.spark.places import Place
-from quality_judge.spark.score import KEY_COLUMN, STRUCT_COLUMN
+from quality_judge.spark.score import KEY_COLUMN, STRUCT_COLUMN, flags_at_threshold
 
 FORMAT = 2  # stores of format 1 hold chats scored without their prompts
 SEGMENT_FILE = "_segment.json"
@@ -192,13 +191,7 @@ def storable(scored: DataFrame) -> DataFrame:
 
 def with_struct(stored: DataFrame, judge: Judge) -> DataFrame:
     """(KEY_COLUMN, STRUCT_COLUMN) of rows with the columns of SCHEMA; NEAR_THRESHOLD is told by today's threshold."""
-    columns: dict[str, Any] = {name: F.col(name) for name in STORED}
-    threshold, band = judge.spec.threshold, judge.spec.precision_band
-    if threshold is not None and band is not None:
-        near = F.coalesce(F.abs(F.col(SCORE_COLUMN) - F.lit(threshold)) <= F.lit(band), F.lit(False))
-        marked = F.array_union(F.array(F.lit(NEAR_THRESHOLD)), FLAGS_COLUMN)
-        ordered = F.array_intersect(F.array(*[F.lit(flag) for flag in FLAGS]), marked)
-        columns[FLAGS_COLUMN] = F.when(near, ordered).otherwise(F.col(FLAGS_COLUMN))
+    columns: dict[str, Any] = {name: F.col(name) for name in STORED} | {FLAGS_COLUMN: flags_at_threshold(judge)}
     parts = [column.alias(name) for name, column in columns.items()]
     struct = F.struct(*parts, F.lit(judge.fingerprint).alias(JUDGE_COLUMN))
     return stored.select(KEY_COLUMN, struct.alias(STRUCT_COLUMN))

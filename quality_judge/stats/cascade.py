@@ -141,8 +141,10 @@ def _tested(metric: Guaranteed, target: float, confidence: float, cut: float, ke
         return Certificate(metric, target, confidence, cut, len(good), inside, wrong, bound, share, True, 0, said)
     needed = rows_needed((wrong + 0.5) / (n + 1), target, confidence) if n else least_trials(target, confidence)
     missing = None if needed is None or not n else max(max(needed - n, 1) * len(good) // n, 1)
-    advice = "there is nothing to tell it by" if not n else "the judges are too weak for it"
-    advice = advice if missing is None else f"label about {missing} more rows"
+    if missing is not None:
+        advice = f"label about {missing} more rows"
+    else:
+        advice = "the judges are too weak for it" if n else "there is nothing to tell it by"
     said = f"{metric} >= {target:g} is not shown with confidence {confidence:g}: {what}; {advice}"
     return Certificate(metric, target, confidence, None, len(good), 0, 0, None, None, False, missing, said)
 

@@ -43,7 +43,7 @@ def roc_auc_interval(labels: Any, scores: Any, *, draws: int = 200, seed: int = 
         return None
     drawn = [_ranked(good, scores, counts)["roc_auc"] for counts in bootstrap_counts(len(good), seed, draws)]
     found = percentile_interval(np.concatenate(drawn))
-    return found and _widened("roc_auc", roc_auc(good, scores) or 0.0, found, good, 0)
+    return found and _widened("roc_auc", roc_auc(good, scores) or 0.0, found, good)
 
 
 def average_precision(labels: Any, scores: Any) -> float | None:
@@ -142,12 +142,12 @@ def summarise(
         elif name == "ece":
             summary[f"{name}_ci"] = _above_chance(value, bounds[1], probability, seed)
         else:
-            summary[f"{name}_ci"] = _widened(name, value, bounds, good, pair_count)
+            summary[f"{name}_ci"] = _widened(name, value, bounds, good, pairs=pair_count)
     summary["per_category"] = None if categories is None else {k: _category(*v) for k, v in categories.items()}
     return summary
 
 
-def _widened(name: str, value: float, bounds: list[float], good: Array, pairs: int) -> list[float]:
+def _widened(name: str, value: float, bounds: list[float], good: Array, *, pairs: int = 0) -> list[float]:
     """The bootstrap's interval, as far as a score interval goes beyond it. pairs: how many, or clusters of them.
 
     A sample of 20 rows without a mistake is without one in every draw, and 1 to 1 would be its interval: of ROC AUC and
@@ -170,7 +170,8 @@ def _above_chance(value: float, high: float, probability: Array, seed: int) -> l
 
     It sums absolute differences, so chance adds to it, and a bootstrap adds chance again: of sets of 400 rows whose
     probabilities were right no bootstrap interval held the truth. It begins at 0 unless the error is larger than 97.5%
-    of those that right probabilities have by chance, and then at the bound reflected about the value.
+    of those that right probabilities have by chance, and then at the bound reflected about the value. Chance draws
+    every row by itself: where rows of a cluster share their labels it adds more than is told here.
     """
     dice = np.random.default_rng(seed)
     chance = [

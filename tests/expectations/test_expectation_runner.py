@@ -338,3 +338,8 @@ def test_a_raw_corpus_is_held_against_its_suite():
     assert validate(sound, suite("raw")).success
     assert not validate(sound.assign(text=None), suite("raw")).success
     assert not validate(sound.drop(columns="text"), suite("raw")).success
+
+
+def test_a_reference_that_a_suite_does_not_compare_with_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"compares with no reference"):
+        load_suite(conf_folder() / "expectations" / "scored.yaml", reference=tmp_path / "nothing.json")

@@ -160,6 +160,19 @@ def test_a_cut_to_drop_at_that_one_judge_certified_is_not_that_of_a_cascade(pass
     assert (code, said["error"]) == (2, "ConfigError")
 
 
+def test_a_cut_that_the_large_judge_has_moved_is_not_that_of_the_cascade_and_its_promise(passes, large, run_job):
+    folder = passes[-1]
+    files = {name: large.path(name) for name in large.spec.files}
+    thresholds = {**large.spec.thresholds, "certified": 0.95}
+    moved = save_judge(folder / "moved", large.spec.model_copy(update={"thresholds": thresholds}), files)
+    (folder / "keeps.yaml").write_text("name: keeps\nkeep_at: judge\n")
+    given = {"scored": folder / "both", "policy": folder / "keeps.yaml", "output": folder / "kept"}
+    code, said, _ = run_job("filter_corpus", **given, judge=moved.folder)
+    assert (code, said["error"]) == (2, "JudgeError")
+    assert "make a cascade for that cut" in said["message"]
+    assert run_job("filter_corpus", **given, judge=large.folder)[0] == 0
+
+
 def test_the_large_judge_reads_the_columns_that_the_cheap_one_read(passes, large, run_job):
     folder = passes[-1]
     given = {"judge": large.folder, "cascade": folder / "c.json", "input": folder / "cheap", "output": folder / "no"}

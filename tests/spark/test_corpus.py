@@ -1,5 +1,6 @@
 """Nothing that lies in a corpus is lost on the way in without a word: neither a file nor what stands in a line."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -121,3 +122,46 @@ def test_files_that_the_log_of_a_table_does_not_name_are_no_reason_to_refuse(spa
     published(spark, output, lambda staging: staging.write(spark.range(3).selectExpr("'a' as text")) or {})
     write(tmp_path / "out" / "left by a killed run.parquet")
     assert read_corpus(spark, output).count() == 3
+
+
+@pytest.mark.parametrize("names", [("a[1]", "e{x}", "b*c", "plain"), ("src=x[1]/a", "src={y}/b", "src=z/c")])
+def test_a_name_that_could_be_a_pattern_is_a_name_where_damaged_files_are_left_out(spark, tmp_path, names):
+    for name in names:
+        write(tmp_path / f"{name}.parquet", name)
+    found, bad = read_whole_files(spark, str(tmp_path))
+    assert (sorted(row["text"] for row in found.collect()), bad) == (sorted(names), ())
+    empty = tmp_path / f"{names[0]} too.parquet"
+    empty.touch()
+    found, (bad,) = read_whole_files(spark, str(tmp_path))
+    assert (sorted(row["text"] for row in found.collect()), bad.bytes) == (sorted(names), 0)
+    assert bad.file.endswith(f"/{names[0]} too.parquet")
+    with pytest.raises(CorpusError, match="has no bytes"):
+        read_corpus(spark, str(tmp_path))
+
+
+@pytest.mark.parametrize("packed", [("part-0",), ("more/part-1",)])
+def test_a_packed_file_is_like_a_plain_one_of_its_kind_and_neither_is_skipped_in_silence(spark, tmp_path, packed):
+    for name in ("part-0", "more/part-1"):
+        write(tmp_path / f"{name}.jsonl", name)
+    for path in (tmp_path / f"{name}.jsonl" for name in packed):
+        path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(CorpusError, match=r"/more/part-1\.jsonl(\.gz)? would not be read"):
+        read_corpus(spark, str(tmp_path), format="json")
+
+
+def test_text_of_no_file_is_refused_and_an_empty_file_is_none_the_less_a_file(spark, tmp_path):
+    (tmp_path / "_tmp").mkdir()
+    (tmp_path / "_tmp" / "a.txt").write_text("hidden", encoding="utf-8")
+    with pytest.raises(CorpusError, match="no file to read lies at"):
+        read_corpus(spark, str(tmp_path), format="text")
+    (tmp_path / "a.txt").touch()
+    assert read_corpus(spark, str(tmp_path), format="text").count() == 0
+
+
+def test_columns_whose_types_do_not_meet_are_bad_input_and_not_worth_another_try(spark, tmp_path):
+    pq.write_table(pa.table({"text": ["a"], "lang": pa.array([1], pa.int64())}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["b"], "lang": ["en"]}), tmp_path / "b.parquet")
+    with pytest.raises(CorpusError, match="one type in some files") as refused:
+        read_corpus(spark, str(tmp_path))
+    assert "CANNOT_MERGE_SCHEMAS" in str(refused.value)

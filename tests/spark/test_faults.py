@@ -229,6 +229,20 @@ def test_damaged_gzip_files_are_left_out_and_plain_ones_stay(spark, judge, run_j
     assert (code, said["rows"], said["files_quarantined"]) == (0, 12, len(GZIP_DAMAGE)), shown
 
 
+def test_a_csv_file_that_is_not_what_it_was_packed_to_is_named_and_left_out_when_asked(judge, run_job, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = "".join(["text\n", *(f"{text}\n" for text in good(12))]).encode()
+    (corpus / "cut.csv.gz").write_bytes(gzip.compress(lines)[:-20])
+    (corpus / "no gzip.csv.gz").write_bytes(lines)
+    (corpus / "good.csv").write_bytes(lines)
+    given = {"judge": judge.folder, "input": corpus, "output": tmp_path / "out", "format": "csv"}
+    code, said, _ = run_job("score_corpus", **given)
+    assert (code, said["error"], "/cut.csv.gz" in said["message"]) == (2, "UnreadableFile", True)
+    code, said, shown = run_job("score_corpus", **given, quarantine=True)
+    assert (code, said["rows"], said["files_quarantined"]) == (0, 12, 2), shown
+
+
 def test_a_corpus_of_damaged_files_only_is_refused(judge, run_job, tmp_path):
     write_rows(tmp_path / "corpus" / "a.parquet", good(5))
     shutil.copy(tmp_path / "corpus" / "a.parquet", tmp_path / "corpus" / "b.parquet")

@@ -254,6 +254,34 @@ def test_a_cut_certified_on_fresh_labels_filters_the_table_that_was_scored_befor
     assert CANARY not in shown
 
 
+def test_flags_of_a_filtered_table_go_by_the_threshold_it_is_filtered_by(scored, judge, run_job, tmp_path):
+    before = {row["id"]: row for row in pq.read_table(scored[0]).to_pylist()}
+    near = next(row for row in before.values() if row["quality_score"] is not None and not row["quality_flags"])
+    thresholds = {**judge.spec.thresholds, "certified": near["quality_score"]}
+    files = {name: judge.path(name) for name in judge.spec.files}
+    changed = judge.spec.model_copy(update={"thresholds": thresholds, "precision_band": 1e-9})
+    moved = save_judge(tmp_path / "moved", changed, files)
+    assert (moved.fingerprint, moved.spec.threshold) == (judge.fingerprint, near["quality_score"])
+    policy = tmp_path / "near.yaml"
+    policy.write_text("name: near\nkeep_at: judge\non_flags: {NEAR_THRESHOLD: review}\n", encoding="utf-8")
+    where = {"scored": scored[0], "policy": policy, "judge": moved.folder}
+    assert run_job("filter_corpus", **where, output=tmp_path / "out")[0] == 0
+    found = pq.read_table(tmp_path / "out" / "review").to_pylist()
+    flagged = {row["id"] for row in found if "NEAR_THRESHOLD" in row["quality_flags"]}
+    assert flagged == {key for key, row in before.items() if row["quality_score"] == near["quality_score"]}
+
+
+def test_a_budget_by_a_column_that_is_no_number_is_bad_input(scored, run_job, tmp_path):
+    table = pq.read_table(scored[0]).replace_schema_metadata()  # Spark would go by the columns named there
+    pq.write_table(table.append_column("tokens", pa.array([[1, 2]] * len(table))), tmp_path / "scored.parquet")
+    policy = tmp_path / "budget.yaml"
+    policy.write_text("name: b\nkeep_at: 0\ntoken_budget: {tokens: 9, column: tokens}\n", encoding="utf-8")
+    given = {"scored": tmp_path / "scored.parquet", "policy": policy, "output": tmp_path / "out"}
+    code, said, _ = run_job("filter_corpus", **given)
+    assert (code, said["error"], said["retry"]) == (2, "CorpusError", False)
+    assert "for the policy b" in said["message"]
+
+
 def test_the_cuts_of_a_judge_with_other_scores_are_refused(scored, other_judge, run_job, tmp_path):
     policy = conf_folder() / "policies" / "default.yaml"
     where = {"scored": scored[0], "policy": policy, "judge": other_judge.folder}
@@ -288,6 +316,27 @@ def test_without_a_proposed_cut_rows_are_drawn_at_the_judges_threshold(scored, j
     assert judge.spec.thresholds.get("proposed") is None
     code, said, _ = run_job("sample_for_labels", scored=scored[0], strategy="kept", output=tmp_path / "rows.jsonl")
     assert (code, said["keep_at"]) == (0, judge.spec.threshold)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"strategy": "uniform", "keep_at": 0.5}, "ConfigError"),
+        ({"strategy": "uncertain", "drop_below": 0.5}, "ConfigError"),
+        ({"strategy": "uniform", "text_column": "txet"}, "CorpusError"),
+    ],
+)
+def test_an_option_that_would_say_nothing_is_refused(scored, run_job, tmp_path, given, error):
+    code, said, _ = run_job("sample_for_labels", scored=scored[0], output=tmp_path / "rows.jsonl", **given)
+    assert (code, said["error"]) == (2, error)
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_filter_is_not_told_of_a_text_that_the_table_lacks(scored, run_job, tmp_path):
+    given = {"scored": scored[0], "policy": conf_folder() / "policies" / "default.yaml", "output": tmp_path / "out"}
+    code, said, _ = run_job("filter_corpus", **given, text_column="txet")
+    assert (code, said["error"]) == (2, "CorpusError")
+    assert "it has id, text" in said["message"]
 
 
 def test_the_judge_that_vanishes_during_a_run_ends_it_and_nothing_is_published(

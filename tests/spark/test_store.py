@@ -273,8 +273,9 @@ def test_no_two_contents_have_the_same_key_and_equal_ones_have(spark):
     assert all(len(key) == 32 for key in keys)
 
 
-def test_a_store_within_the_corpus_is_refused(stored, score, tmp_path):
+def test_a_store_within_the_corpus_or_of_a_name_that_is_a_pattern_is_refused(stored, score, tmp_path):
     corpus = stored[0]
-    code, said, _ = score(input=corpus, output=tmp_path / "out", store=corpus / "store")
-    assert (code, said["error"]) == (2, "CorpusError")
-    assert "--store" in said["message"]
+    for store in (corpus / "store", tmp_path / "store[1]"):
+        code, said, _ = score(input=corpus, output=tmp_path / "out", store=store)
+        assert (code, said["error"]) == (2, "CorpusError")
+        assert "--store" in said["message"]
