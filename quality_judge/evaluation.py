@@ -36,7 +36,7 @@ from quality_judge.stats.cascade import BandChoice, choose_band, nested_bands
 from quality_judge.stats.certificate import Promises, Targets
 from quality_judge.stats.curves import reliability_curve, threshold_curve
 from quality_judge.stats.fresh import certify_fresh
-from quality_judge.stats.metrics import Clusters, summarise
+from quality_judge.stats.intervals import Clusters, summarise
 from quality_judge.stats.thresholds import best_threshold, certify_all, proposed_cut
 
 DEFAULT_THRESHOLD = 0.5
@@ -63,7 +63,7 @@ def score_labels(scorer: Scorer, labels: LabelSet) -> ScoredLabels:
 
 
 def measure(scored: ScoredLabels, *, threshold: float | np.ndarray | None) -> dict[str, Any]:
-    """metrics.json's numbers for these scores; see `stats.metrics.summarise`. Unscored rows count as the worst score.
+    """metrics.json's numbers for these scores; see `stats.intervals.summarise`. Unscored rows count as the worst score.
 
     threshold: one for all, or one for each labelled text. Of a judge that gives raw scores and no probability (it
     learnt from orders alone), what needs one is None.

@@ -29,7 +29,7 @@ from quality_judge.labels import LabelSet
 from quality_judge.samples import CategoryRow, Sample
 from quality_judge.scores import CONTROL_TEXT, FLAGS, HIDDEN_CHARS
 from quality_judge.stats.clustered import clustered_interval
-from quality_judge.stats.metrics import wilson
+from quality_judge.stats.intervals import wilson
 
 NEAR_LOGITS = 1.0
 MENTIONS_EACH = 8

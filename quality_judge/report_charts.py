@@ -12,7 +12,7 @@ from typing import Any
 from quality_judge.metrics_file import best_baseline, contenders, finite, interval
 from quality_judge.profile import BINS, Numbers, ScoreProfile, SliceRow
 from quality_judge.scores import DECISIONS
-from quality_judge.stats.metrics import wilson
+from quality_judge.stats.intervals import wilson
 
 MAX_SLICES = 15
 MAX_REASONS = 5

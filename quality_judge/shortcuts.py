@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from quality_judge.labels import FlatLabels
-from quality_judge.stats.metrics import Array, roc_auc, roc_auc_interval, wilson
+from quality_judge.stats.intervals import roc_auc_interval, wilson
+from quality_judge.stats.metrics import Array, roc_auc
 
 NEAR = 0.02  # a shortcut this close to the judge, or ahead of it, is warned of
 FAR_BELOW = 0.05  # so is an AUC within sources this far below the pooled one

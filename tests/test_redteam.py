@@ -24,7 +24,7 @@ from quality_judge.redteam import MENTIONS_EACH, in_words, measured
 from quality_judge.samples import Sample
 from quality_judge.scores import FLAGS, HIDDEN_CHARS
 from quality_judge.stats.clustered import clustered_interval
-from quality_judge.stats.metrics import wilson
+from quality_judge.stats.intervals import wilson
 
 ATTACKS = shipped_attacks()
 

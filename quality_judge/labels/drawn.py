@@ -17,7 +17,8 @@ from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.files import read_rows
 from quality_judge.labels.label_set import LabelSet, label_of
 from quality_judge.labels.parse import parse_row
-from quality_judge.labels.validate import clean_labels, plain
+from quality_judge.labels.statements import plain
+from quality_judge.labels.validate import clean_labels
 from quality_judge.samples import LABEL, CategoryRow, Sample
 from quality_judge.scores import JUDGE_COLUMN, SCORE_COLUMN
 from quality_judge.stats.fresh import Region

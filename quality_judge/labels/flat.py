@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from quality_judge.labels.label_set import LabelSet, completions_of, labels_of
-from quality_judge.labels.validate import plain
+from quality_judge.labels.statements import plain
 from quality_judge.samples import CategoryRow, Preference, Ranking, Sample
 
 HALF = 0.5

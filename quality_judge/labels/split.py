@@ -14,7 +14,7 @@ import numpy as np
 from quality_judge.errors import InputError, LabelError
 from quality_judge.labels.label_set import LabelSet, Row, label_of
 from quality_judge.labels.near import near_duplicates
-from quality_judge.labels.validate import judged_texts
+from quality_judge.labels.statements import judged_texts
 
 
 def split_labels(labels: LabelSet, fractions: Sequence[float], *, seed: int) -> tuple[LabelSet, ...]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from quality_judge.stats.metrics import ECE_BINS, checked, probability_bins, wilson
+from quality_judge.stats.intervals import wilson
+from quality_judge.stats.metrics import ECE_BINS, checked, probability_bins
 
 
 def reliability_curve(labels: Any, probability: Any, *, bins: int = ECE_BINS) -> list[dict[str, Any]]:

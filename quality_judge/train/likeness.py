@@ -14,7 +14,8 @@ import numpy as np
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from quality_judge.stats.metrics import roc_auc, roc_auc_interval
+from quality_judge.stats.intervals import roc_auc_interval
+from quality_judge.stats.metrics import roc_auc
 from quality_judge.train.surface_fit import COUNT_SCALES, SurfaceFeatures
 
 MAX_TEXTS, MAX_CHARACTERS = 2_000, 2_000_000  # of each kind: 0.3 GB and some seconds at most

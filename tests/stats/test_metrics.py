@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from quality_judge.errors import InputError
-from quality_judge.stats import curves, metrics
+from quality_judge.stats import curves, intervals, metrics
 from quality_judge.stats.mann_whitney import auc_score_interval
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
@@ -73,7 +73,7 @@ def test_what_is_undefined_is_none_and_never_nan():
 
 def test_a_summary_has_exactly_the_agreed_keys_and_is_plain_json():
     labels, raw, probability = scored(80)
-    summary = metrics.summarise(
+    summary = intervals.summarise(
         labels, raw, probability, threshold=0.5, draws=50, categories={"spam": (labels, probability), "none": ([], [])}
     )
     names = [f"{name}{end}" for name in metrics.METRICS for end in ("", "_ci")]
@@ -86,7 +86,7 @@ def test_a_summary_has_exactly_the_agreed_keys_and_is_plain_json():
 
 
 def test_pairs_and_rankings_alone_make_a_summary():
-    summary = metrics.summarise(
+    summary = intervals.summarise(
         [], [], [], threshold=0.5, draws=20, pairs=([2, 3, 1], [1, 1, 2]), rankings=[[3, 2, 1], [1, 2]]
     )
     assert summary["n"] == 0
@@ -100,8 +100,8 @@ def test_pairs_and_rankings_alone_make_a_summary():
 
 def test_the_same_seed_gives_the_same_summary_and_another_seed_another_interval():
     labels, raw, probability = scored(60)
-    first, again = (metrics.summarise(labels, raw, probability, threshold=0.5, draws=50) for _ in range(2))
-    other = metrics.summarise(labels, raw, probability, threshold=0.5, draws=50, seed=1)
+    first, again = (intervals.summarise(labels, raw, probability, threshold=0.5, draws=50) for _ in range(2))
+    other = intervals.summarise(labels, raw, probability, threshold=0.5, draws=50, seed=1)
     assert first == again
     assert first["roc_auc"] == other["roc_auc"]
     assert first["roc_auc_ci"] != other["roc_auc_ci"]
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_summary_and_another_seed_another_interval(
 def test_a_bootstrap_draw_equals_the_metric_of_the_repeated_rows():
     labels, raw, probability = scored(30)
     counts = np.random.default_rng(3).integers(0, 4, size=30)
-    found = metrics._weighted(
+    found = metrics.weighted_metrics(
         labels, raw=raw, probability=probability, weights=counts[None, :].astype(float), threshold=0.5
     )
     labels, raw, probability = (np.repeat(values, counts) for values in (labels, raw, probability))
@@ -127,7 +127,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     covered = 0
     for seed in range(100):
         labels, raw, probability = scored(150, seed=seed)
-        low, high = metrics.summarise(labels, raw, probability, threshold=0.5, draws=200)["roc_auc_ci"]
+        low, high = intervals.summarise(labels, raw, probability, threshold=0.5, draws=200)["roc_auc_ci"]
         covered += low <= norm.cdf(1.66 / math.sqrt(2)) <= high
     assert covered >= 85
 
@@ -139,10 +139,10 @@ def test_intervals_of_rows_in_clusters_are_those_of_the_clusters():
     """
     single = scored(60)
     eightfold = [np.repeat(values, 8) for values in single]
-    clusters = metrics.Clusters(labels=np.repeat(np.arange(60), 8))
+    clusters = intervals.Clusters(labels=np.repeat(np.arange(60), 8))
 
     def width(rows, **options):
-        low, high = metrics.summarise(*rows, threshold=0.5, draws=400, **options)["roc_auc_ci"]
+        low, high = intervals.summarise(*rows, threshold=0.5, draws=400, **options)["roc_auc_ci"]
         return high - low
 
     assert width(eightfold, clusters=clusters) == pytest.approx(width(single), rel=0.2)
@@ -153,18 +153,18 @@ def test_pairs_and_rankings_are_drawn_in_clusters_too():
     labels, raw, probability = scored(10)
     at = np.arange(12) % 6
     better, orders = at % 2, [np.array([1.0, 0.0]), np.array([0.0, 1.0])] * 6
-    found = metrics.summarise(
+    found = intervals.summarise(
         labels, raw, probability, threshold=0.5, pairs=(better, 1 - better), rankings=orders,
-        clusters=metrics.Clusters(pairs=at, rankings=at),
+        clusters=intervals.Clusters(pairs=at, rankings=at),
     )  # fmt: skip
-    six = metrics.summarise(labels, raw, probability, threshold=0.5, pairs=(better[:6], 1 - better[:6]))
+    six = intervals.summarise(labels, raw, probability, threshold=0.5, pairs=(better[:6], 1 - better[:6]))
     assert (found["pair_accuracy"], found["pair_accuracy_ci"]) == (0.5, six["pair_accuracy_ci"])
     assert found["kendall_tau_ci"] == pytest.approx([1 - 2 * end for end in reversed(six["pair_accuracy_ci"])])
 
 
 def test_too_few_clusters_give_values_and_no_interval():
     rows = scored(40)
-    found = metrics.summarise(*rows, threshold=0.5, clusters=metrics.Clusters(labels=np.arange(40) % 4))
+    found = intervals.summarise(*rows, threshold=0.5, clusters=intervals.Clusters(labels=np.arange(40) % 4))
     assert found["roc_auc"] == metrics.roc_auc(*rows[:2])
     assert [found[f"{name}_ci"] for name in metrics.LABEL_METRICS] == [None] * len(metrics.LABEL_METRICS)
 
@@ -172,7 +172,7 @@ def test_too_few_clusters_give_values_and_no_interval():
 def test_five_thousand_rows_and_500_draws_take_seconds_not_minutes():
     labels, raw, probability = scored(5000)
     started = time.process_time()
-    metrics.summarise(labels, raw, probability, threshold=0.5)
+    intervals.summarise(labels, raw, probability, threshold=0.5)
     assert time.process_time() - started < 5
 
 
@@ -191,7 +191,7 @@ def test_wilson_agrees_with_scipy():
     from scipy.stats import binomtest
 
     interval = binomtest(7, 20).proportion_ci(method="wilson")
-    assert metrics.wilson(7, 20) == pytest.approx([interval.low, interval.high])
+    assert intervals.wilson(7, 20) == pytest.approx([interval.low, interval.high])
 
 
 def test_the_threshold_curve_runs_from_everything_to_the_surest_rows():
@@ -231,7 +231,7 @@ def test_of_few_rows_the_intervals_hold_the_truth_as_often_as_they_say(n, apart)
     for _ in range(200):
         good = np.arange(n) % 2 == 0
         raw = dice.normal(size=n) + apart * (good - 0.5)
-        found = metrics.summarise(good, raw, 1 / (1 + np.exp(-apart * raw)), threshold=0.5, draws=100)
+        found = intervals.summarise(good, raw, 1 / (1 + np.exp(-apart * raw)), threshold=0.5, draws=100)
         for name, true in truth.items():
             low, high = found[f"{name}_ci"]
             hits[name] += low <= true <= high
@@ -240,11 +240,10 @@ def test_of_few_rows_the_intervals_hold_the_truth_as_often_as_they_say(n, apart)
 
 def test_pairs_without_a_mistake_do_not_prove_that_there_is_none_and_clusters_count_as_one():
     pairs, ranks = (np.ones(60), np.zeros(60)), {"threshold": 0.5, "draws": 50}
-    assert metrics.summarise([], [], [], pairs=pairs, **ranks)["pair_accuracy_ci"] == metrics.wilson(60, 60)
-    clusters = metrics.Clusters(pairs=np.arange(60) // 3)
-    assert metrics.summarise([], [], [], pairs=pairs, clusters=clusters, **ranks)["pair_accuracy_ci"] == metrics.wilson(
-        20, 20
-    )
+    assert intervals.summarise([], [], [], pairs=pairs, **ranks)["pair_accuracy_ci"] == intervals.wilson(60, 60)
+    clusters = intervals.Clusters(pairs=np.arange(60) // 3)
+    found = intervals.summarise([], [], [], pairs=pairs, clusters=clusters, **ranks)
+    assert found["pair_accuracy_ci"] == intervals.wilson(20, 20)
 
 
 @pytest.mark.parametrize(("off", "true"), [(0.0, 0.0), (0.1, 0.1)])
@@ -255,7 +254,7 @@ def test_the_interval_of_the_calibration_error_holds_it_also_where_there_is_none
     for _ in range(60):
         right = dice.uniform(off, 1, 400)
         stated = right - off
-        found = metrics.summarise(dice.random(400) < right, stated, stated, threshold=0.5, draws=100)
+        found = intervals.summarise(dice.random(400) < right, stated, stated, threshold=0.5, draws=100)
         low, high = found["ece_ci"]
         assert low <= found["ece"] <= high
         hits += low <= true <= high
@@ -264,11 +263,11 @@ def test_the_interval_of_the_calibration_error_holds_it_also_where_there_is_none
 
 def test_a_test_set_without_a_mistake_does_not_prove_that_there_is_none():
     good = np.arange(24) % 2 == 0
-    found = metrics.summarise(good, good.astype(float), good * 0.8 + 0.1, threshold=0.5)
+    found = intervals.summarise(good, good.astype(float), good * 0.8 + 0.1, threshold=0.5)
     assert found["roc_auc"] == found["accuracy"] == found["roc_auc_ci"][1] == 1
     assert 0.75 < found["roc_auc_ci"][0] < 0.95
-    assert found["accuracy_ci"] == metrics.wilson(24, 24)
-    assert metrics.roc_auc_interval(good, good.astype(float)) == found["roc_auc_ci"]
+    assert found["accuracy_ci"] == intervals.wilson(24, 24)
+    assert intervals.roc_auc_interval(good, good.astype(float)) == found["roc_auc_ci"]
 
 
 def test_the_interval_of_a_roc_auc_is_newcombes():
