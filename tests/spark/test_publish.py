@@ -135,7 +135,7 @@ def test_a_link_to_a_folder_stays_and_the_rows_land_in_the_folder(spark, tmp_pat
 
 @pytest.mark.parametrize("name", ["out[1]", "out{1}", "out*"])
 def test_an_output_that_spark_would_take_for_a_pattern_is_refused(spark, tmp_path, name):
-    with pytest.raises(CorpusError, match="for a pattern; choose another path"):
+    with pytest.raises(CorpusError, match="for a pattern; choose another --output"):
         write(spark, tmp_path / name, 1)
     assert list(tmp_path.iterdir()) == []
 
